@@ -1,0 +1,108 @@
+//! The golden records hold to the schema, to the reader and to the writer.
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::Path};
+
+use fairlead_contract::record::{
+    Chunk, Head, KubernetesHead, Line, Metadata, Record, Source, Stream, Timestamp, encode,
+};
+
+const UID: &str = "0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";
+
+fn golden() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/v1");
+    let mut values = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "ndjson") {
+            let bytes = fs::read(&path).unwrap();
+            values.extend(
+                bytes
+                    .split(|b| *b == b'\n')
+                    .filter(|v| !v.is_empty())
+                    .map(|v| (path.display().to_string(), v.to_vec())),
+            );
+        }
+    }
+    assert!(values.len() >= 13);
+    values
+}
+
+fn head(stream: Stream) -> Head {
+    let kubernetes = KubernetesHead {
+        namespace_name: "payments",
+        namespace_id: None,
+        pod_name: "api-7d9f4-x2x",
+        pod_id: UID,
+        container_name: "api",
+        host: "node-3",
+    };
+    let source =
+        Source { pod_uid: UID.into(), container: "api".into(), restart: 0, epoch: "k3v9".into(), fd: stream.fd() };
+    Head::new(&kubernetes, Metadata::Path, &source)
+}
+
+#[test]
+fn golden_records_hold_to_the_schema() {
+    let schema = serde_json::from_str(include_str!("../schema/record-v1.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for (name, value) in golden() {
+        let instance = serde_json::from_slice(&value).unwrap();
+        let faults: Vec<_> = validator.iter_errors(&instance).map(|fault| fault.to_string()).collect();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+    }
+    assert!(!validator.is_valid(&serde_json::json!({"log": "no provenance"})));
+}
+
+#[test]
+fn what_is_read_and_written_again_is_the_same_bytes() {
+    for (name, value) in golden() {
+        let record = Record::parse(&value).unwrap();
+        let stream = if record.stream == "stdout" { Stream::Stdout } else { Stream::Stderr };
+        let line = Line {
+            seq: record.fairlead.seq,
+            lines: record.fairlead.lines,
+            left_out: record.fairlead.left_out,
+            again: record.fairlead.again,
+            chunk: record.fairlead.chunk,
+            time: Timestamp::parse(record.time.as_bytes()).unwrap(),
+            stream,
+            log: record.log.as_bytes(),
+        };
+        let mut out = Vec::new();
+        assert_eq!(encode(&mut out, &head(stream), &line), 0);
+        assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(value).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn every_member_has_its_place() {
+    let line = Line {
+        seq: u64::MAX,
+        lines: 0,
+        left_out: 7,
+        again: true,
+        chunk: Some(Chunk { index: 2, offset: 262_144, last: false }),
+        time: Timestamp::parse(b"2026-11-20T10:00:00.5+01:00").unwrap(),
+        stream: Stream::Stderr,
+        log: b"x",
+    };
+    let mut out = Vec::new();
+    encode(&mut out, &head(Stream::Stderr), &line);
+    let text = String::from_utf8(out).unwrap();
+    let expected = format!(
+        r#""fairlead":{{"metadata":"path","source":"{UID}/api/0/k3v9/2","seq":18446744073709551615,"lines":0,"left_out":7,"again":true,"chunk":{{"index":2,"offset":262144,"last":false}}}},"time":"2026-11-20T09:00:00.5Z","stream":"stderr","log":"x"}}"#
+    );
+    assert!(text.ends_with(&expected), "{text}");
+    let record = Record::parse(text.as_bytes()).unwrap();
+    assert_eq!((record.fairlead.lines, record.fairlead.left_out, record.fairlead.again), (0, 7, true));
+    assert!(record.kubernetes.labels.is_none() && record.fairlead.notice.is_none());
+}
+
+#[test]
+fn what_is_no_record_is_said_without_its_content() {
+    for bad in ["", "{}", "secret", r#"{"log":"secret"}"#, "[1]"] {
+        let error = Record::parse(bad.as_bytes()).map(|_| ()).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
