@@ -116,6 +116,7 @@ impl Signer {
             exp: u64,
             jti: String,
         }
+        super::choose_cryptography();
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let header = Header { kid: Some(self.key_id()), ..Header::new(Algorithm::EdDSA) };
         let claims = Claims {

@@ -252,8 +252,7 @@ impl Authenticator {
     /// # Errors
     /// A [`KeyFileError`] for each file that cannot be used.
     pub fn new(settings: &Settings, hook: KeyFileHook) -> Result<Authenticator, KeyFileErrors> {
-        // Another crate in the process may have turned on a second provider; the first to install decides, and an equal one is no error.
-        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        choose_cryptography();
         let mut issuers = BTreeMap::new();
         let mut errors = Vec::new();
         for issuer in &settings.issuers {
@@ -339,6 +338,12 @@ impl Caller {
             Authority::Issuer(issuer) => format!("{issuer} {:?}", self.identity.subject),
         }
     }
+}
+
+/// `jsonwebtoken` chooses by its compiled features, and panics if another crate of the process has turned on a second one.
+fn choose_cryptography() {
+    // Fails only if it was chosen before, here.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
 fn read_local_key(path: &Path) -> Result<(String, DecodingKey), KeyFileError> {

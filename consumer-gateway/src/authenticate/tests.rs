@@ -13,6 +13,7 @@ use aws_lc_rs::signature::{
 use aws_lc_rs::{hmac, rsa::KeySize};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -509,4 +510,28 @@ fn refusals_never_show_the_token() {
     assert!(error.to_string().len() < 300, "{error}");
     let signature = token.rsplit('.').next().unwrap();
     assert!(!format!("{error} {error:?}").contains(signature));
+}
+
+fn a_token_s_part() -> impl Strategy<Value = String> {
+    let json = prop_oneof![
+        Just(r#"{"alg":"RS256","kid":"one"}"#.to_owned()),
+        "\\PC{0,40}",
+        r#"\{"(alg|kid|typ|crit|iss|exp|sub|aud)":("[a-z]{0,3}"|-?[0-9]{1,25}|null|\[\]|1e999)(,"(iss|exp)":("[a-z]{0,3}"|[0-9]{1,20}))?\}"#,
+    ];
+    prop_oneof![json.prop_map(encode), "[A-Za-z0-9_=-]{0,20}", "\\PC{0,20}"]
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_refused_without_a_panic(parts in proptest::collection::vec(a_token_s_part(), 0..5)) {
+        thread_local! {
+            static AUTHENTICATOR: Authenticator = World::new().authenticator();
+        }
+        AUTHENTICATOR.with(|authenticator| assert!(authenticator.authenticate(&parts.join(".")).is_err()));
+    }
+
+    #[test]
+    fn any_key_set_is_judged_without_a_panic(text in r#"\{"keys":\[(\{"kty":"(RSA|EC|OKP|x)"(,"(n|e|x|y|crv|alg|use|kid|key_ops)":("[A-Za-z0-9_-]{0,8}"|P-256|\[\]|7)){0,6}\},?){0,3}\]\}"#) {
+        let _ = KeySet::parse(text.as_bytes(), &PUBLIC_KEY_ALGORITHMS);
+    }
 }

@@ -26,7 +26,9 @@ pub(super) fn read(reader: &mut Reader) -> read::Settings {
     duration(reader, "read.kafka_timeout", Duration::from_millis(100)..=MINUTE * 10, &mut settings.kafka_timeout);
     number(reader, "read.connections_max", 1..=1_000_000, &mut settings.connections_max);
     number(reader, "read.streams_default", 1..=1_000_000, &mut settings.streams_default);
-    if settings.limit > settings.limit_max {
+    if !reader.has("read.limit") {
+        settings.limit = settings.limit.min(settings.limit_max);
+    } else if settings.limit > settings.limit_max {
         reader.fault("read.limit", "is more than read.limit_max");
     }
     settings

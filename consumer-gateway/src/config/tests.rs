@@ -93,6 +93,12 @@ fn little_is_enough() {
 }
 
 #[test]
+fn a_small_maximum_lowers_the_default() {
+    let config = load(&format!("{SMALL}\nread: {{limit_max: 5}}"), &[]).unwrap();
+    assert_eq!((config.read.limit, config.read.limit_max), (5, 5));
+}
+
+#[test]
 fn the_environment_wins() {
     let config = load(SMALL, &[("FAIRLEAD_GATEWAY__LISTEN", "127.0.0.1:1"), ("FAIRLEAD_GATEWAY__READ__LIMIT", "7")]).unwrap();
     assert_eq!((config.listen.port(), config.read.limit), (1, 7));

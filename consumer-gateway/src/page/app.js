@@ -14,8 +14,11 @@ const at = (id) => document.getElementById(id);
 const page = document.body;
 const lines = at("lines");
 
+const BEGIN = at("empty").textContent;
+
 let token = "";
 let stream = null; // the open Stream, if any
+let interrupted = null; // the Stream that ended with its token, for the next token to go on with
 let followNewest = true;
 
 /* ---- what the page says about itself ---- */
@@ -39,8 +42,8 @@ function showCounts() {
 }
 
 function showPulse() {
-  if (!stream || !stream.open || !lastSign) {
-    at("pulse").textContent = "";
+  if (!stream || !stream.open) {
+    if (page.dataset.state !== "bad") at("pulse").textContent = "";
     return;
   }
   const seconds = Math.round((Date.now() - lastSign) / 1000);
@@ -56,16 +59,14 @@ function beat() {
 
 /* ---- rows ---- */
 
-const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const COLOURS = /\u001b\[[0-9;:]*m/g;
 
 /** Colour sequences go; any other control or direction mark becomes visible. */
 function printable(text) {
   return text.replace(COLOURS, "").replace(CONTROL, (mark) => {
-    const code = mark.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    if (code === 0x7f) return "\u2421";
-    return `\\u${code.toString(16).padStart(4, "0")}`;
+    const code = mark.charCodeAt(0).toString(16);
+    return code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`;
   });
 }
 
@@ -188,10 +189,20 @@ function clearLines() {
   showCounts();
 }
 
+// Only going up ends the following; that the list grew or changed its shape does not.
+let scrolledTo = 0;
+
 lines.addEventListener("scroll", () => {
-  followNewest = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 24;
+  const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 24;
+  if (atEnd) followNewest = true;
+  else if (lines.scrollTop < scrolledTo) followNewest = false;
+  scrolledTo = lines.scrollTop;
   if (followNewest) at("newest").hidden = true;
 }, { passive: true });
+
+new ResizeObserver(() => {
+  if (followNewest) lines.scrollTop = lines.scrollHeight;
+}).observe(lines);
 
 at("newest").addEventListener("click", () => {
   followNewest = true;
@@ -244,8 +255,8 @@ const END = {
 };
 
 class Stream {
-  constructor(namespace, filters) {
-    Object.assign(this, { namespace, filters, cursor: "", open: false, paused: false, failures: 0, pace: 0, lastBeat: 0 });
+  constructor(namespace, filters, cursor = "") {
+    Object.assign(this, { namespace, filters, cursor, open: false, paused: false, failures: 0, pace: 0, lastBeat: 0 });
     this.run();
   }
 
@@ -287,6 +298,7 @@ class Stream {
     const abort = new AbortController();
     this.abort = abort;
     say("busy", this.failures ? "Connecting again …" : "Connecting …");
+    showPulse();
     try {
       const response = await get(this.address(), "application/x-ndjson", abort.signal);
       this.open = true;
@@ -307,9 +319,9 @@ class Stream {
 
   retry(problem) {
     this.open = false;
-    showPulse();
     if (this.closed || this.paused) return;
-    if (problem.status === 401) return signOut(problem.message);
+    at("pulse").textContent = "";
+    if (problem.status === 401) return expire(problem.message);
     if (problem.final) return say("bad", problem.message);
     if (problem.cursor !== null) {
       add(eventRow("The topic was made anew or no longer holds that place; some lines may be missing here."));
@@ -318,10 +330,11 @@ class Stream {
     const pause = Math.max(problem.after, Math.min(RETRY_LONGEST_MS, RETRY_FIRST_MS * 2 ** this.failures)) * (0.75 + Math.random() / 2);
     this.failures += 1;
     const due = Date.now() + pause;
+    say("bad", `${problem.message} Trying again.`);
     const wait = () => {
       const left = due - Date.now();
       if (left <= 0) return void this.run();
-      say("bad", `${problem.message} Trying again in ${Math.ceil(left / 1000)} s.`);
+      at("pulse").textContent = `in ${Math.ceil(left / 1000)} s`; // outside the status: read out once, not each second
       this.timer = setTimeout(wait, Math.min(left, 1000));
     };
     wait();
@@ -401,8 +414,7 @@ class Stream {
     const goesOn = !["expired", "denied", "excluded"].includes(reason);
     if (reason !== "complete" && reason !== "limit") add(eventRow(text));
     if (reason === "expired") {
-      this.close();
-      return signOut(text);
+      return expire(text);
     }
     throw new Refusal(text, { final: !goesOn });
   }
@@ -436,18 +448,21 @@ function recall() {
   return query.get("namespace") ?? "";
 }
 
+function start(opened) {
+  stream = opened;
+  at("pause").disabled = !opened;
+  at("pause").textContent = "Pause";
+  document.title = opened ? `${opened.namespace} · Fairlead` : "Fairlead";
+}
+
 function open() {
   stream?.close();
-  stream = null;
   clearLines();
   remember();
   showFilterCount();
   const namespace = at("namespace").value;
-  at("pause").disabled = !namespace;
-  at("pause").textContent = "Pause";
-  document.title = namespace ? `${namespace} · Fairlead` : "Fairlead";
-  if (namespace) stream = new Stream(namespace, filters());
-  else say("idle", "Choose a namespace.");
+  start(namespace ? new Stream(namespace, filters()) : null);
+  if (!namespace) say("idle", "Choose a namespace.");
 }
 
 async function listNamespaces() {
@@ -478,11 +493,26 @@ async function signIn() {
     at("choice").hidden = false;
     at("filters").hidden = false;
     at("namespace").focus();
-    if (names.length) open();
+    const before = interrupted;
+    interrupted = null;
+    if (before && names.includes(before.namespace)) {
+      fillNamespaces(names, before.namespace);
+      start(new Stream(before.namespace, before.filters, before.cursor));
+    } else if (names.length) {
+      open();
+      if (stream) lines.focus();
+    }
     else say("idle", "This token may read no namespace.", "This token may read no namespace.\nAsk whoever runs Fairlead to name you in a tenant.");
   } catch (problem) {
     signOut(problem instanceof Refusal ? problem.message : "The answer could not be understood.");
   }
+}
+
+/** The token is no good any more; what was open waits for another. */
+function expire(reason) {
+  const ended = stream;
+  signOut(reason);
+  interrupted = ended;
 }
 
 function signOut(reason) {
@@ -493,8 +523,8 @@ function signOut(reason) {
   at("choice").hidden = true;
   at("filters").hidden = true;
   document.title = "Fairlead";
-  say(reason ? "bad" : "idle", reason || "No token", reason ? `${reason}\nPaste another token.` : "Paste a token to begin.");
-  showPulse();
+  at("pulse").textContent = "";
+  say(reason ? "bad" : "idle", reason || "No token", reason ? `${reason}\nPaste another token.` : BEGIN);
   at("token").focus();
 }
 
@@ -504,12 +534,13 @@ at("sign-in").addEventListener("submit", (event) => {
   token = field.value.trim().replace(/^Bearer\s+/i, "");
   field.value = "";
   if (!/^[\x21-\x7e]+$/.test(token)) return signOut("That is no token.");
-  clearLines();
+  if (!interrupted) clearLines();
   signIn();
 });
 
 at("sign-out").addEventListener("click", () => {
   clearLines();
+  interrupted = null;
   fillNamespaces([], "");
   signOut("");
 });
