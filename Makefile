@@ -1,0 +1,32 @@
+# One profile (release) and one selection (everything) for trial, tests and benchmarks: what one has built, all use.
+CARGO ?= cargo
+BUILD := $(CARGO) build --release --locked --workspace --all-targets
+TEST  := $(CARGO) test --release --locked --workspace --all-targets --no-fail-fast
+
+.PHONY: help deps build trial test soak bench lint
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+deps: ## installs what is missing with apt when root, else prints the one line to run
+	@sh integration/deps.sh
+
+build: ## builds programs, tests and benchmarks
+	$(BUILD)
+
+trial: deps build ## the whole system on this machine; KAFKA=host:9092 LOGS=/var/log/pods DATA=folder
+	@target/release/trial
+
+test: build ## all tests that this machine can run; names those that it cannot
+	@target/release/components
+	$(TEST)
+
+soak: build ## the long forms: 20 runs of a real log writer, 50 kills
+	FAIRLEAD_SOAK=1 $(CARGO) test --release --locked --workspace --all-targets --no-fail-fast -- conmon::
+
+bench: build ## the benchmarks, each as a ratio to a named baseline
+	$(CARGO) bench --profile release --locked --workspace --all-targets
+
+lint: ## formatting and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings

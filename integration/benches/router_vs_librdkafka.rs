@@ -1,0 +1,156 @@
+//! CPU seconds of `fairlead-router` that reads prepared CRI files and delivers them to Apache Kafka, over those of a bare
+//! librdkafka producer that sends the same record bytes to the same broker. Median of five, in turns.
+//!
+//! `BENCH_LINES` sets the number of lines (default 1,000,000).
+#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fairlead_integration::admin;
+use fairlead_integration::broker::{Broker, Kind};
+use fairlead_integration::component::Component;
+use fairlead_integration::consume::{OffsetWatch, read_topic};
+use fairlead_integration::folders::{binary, scratch};
+use fairlead_integration::measure::capture;
+use fairlead_integration::measure::input::{Shape, prepare};
+use fairlead_integration::measure::runs::{Run, median, median_cpu, median_seconds};
+use fairlead_integration::ports::free_port;
+use fairlead_integration::process::Program;
+use fairlead_integration::settings::RouterSettings;
+use fairlead_integration::wait::wait_until;
+
+const RUNS: usize = 5;
+const TARGET: f64 = 3.0;
+const AIM: f64 = 1.4;
+/// The same for both sides.
+const COMPRESSION: &str = "lz4";
+const LINGER_MS: &str = "5";
+const DONE_WITHIN: Duration = Duration::from_secs(300);
+
+fn main() -> Result<()> {
+    // `cargo test` runs benchmarks without this, only to see that they start.
+    if !std::env::args().any(|argument| argument == "--bench") || !Component::ApacheKafka.usable() {
+        return Ok(());
+    }
+    let lines = std::env::var("BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(1_000_000);
+    let shape = Shape { namespaces: 4, containers: 5, lines, line_bytes: 300 };
+    let folder = scratch("bench")?;
+    let pods = folder.path().join("log/pods");
+    let (lines, bytes) = prepare(&pods, &shape)?;
+    println!("{lines} lines of {} B, {} containers in {} namespaces", bytes / lines, 20, shape.namespaces);
+
+    let broker = Broker::started(Kind::ApacheKafka)?;
+    let bootstrap = broker.bootstrap();
+    // A first round warms the broker and gives the bytes that the baseline sends.
+    router(folder.path(), &pods, &bootstrap, "warm", &shape, lines)?;
+    let topics = topics("warm", &shape);
+    let stored = topics.iter().map(|topic| read_topic(&bootstrap, topic)).collect::<Result<Vec<_>>>()?;
+    let record_bytes: usize = stored.iter().flatten().map(|record| record.value.len()).sum();
+    println!(
+        "records of {} B on average, acks=all, idempotent, {COMPRESSION}, linger {LINGER_MS} ms",
+        record_bytes as u64 / lines
+    );
+    let records = folder.path().join("records");
+    capture::write(&records, &stored)?;
+    drop(stored);
+    remove(&bootstrap, &topics)?;
+
+    let (mut routers, mut baselines) = (Vec::new(), Vec::new());
+    println!(
+        "{:>4} {:>14} {:>14} {:>9} {:>12} {:>12}",
+        "run", "router CPU s", "baseline CPU s", "ratio", "router s", "baseline s"
+    );
+    for run in 1..=RUNS {
+        let own = router(folder.path(), &pods, &bootstrap, &format!("r{run}"), &shape, lines)?;
+        remove(&bootstrap, &self::topics(&format!("r{run}"), &shape))?;
+        let bare = baseline(&records, &bootstrap, &format!("b{run}"), &shape)?;
+        remove(&bootstrap, &self::topics(&format!("b{run}"), &shape))?;
+        print_row(&run.to_string(), own, bare);
+        routers.push(own);
+        baselines.push(bare);
+    }
+    let middle = |runs: &[Run]| Run { cpu_seconds: median_cpu(runs), seconds: median_seconds(runs) };
+    let (own, bare) = (middle(&routers), middle(&baselines));
+    print_row("mid", own, bare);
+    let ratio = median(routers.iter().zip(&baselines).map(|(own, bare)| own.cpu_seconds / bare.cpu_seconds));
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let rate = lines as f64 / own.cpu_seconds;
+    println!(
+        "router: {rate:.0} lines per CPU second; ratio to bare librdkafka {ratio:.2} (at most {TARGET}, aim {AIM})"
+    );
+    ensure!(ratio <= TARGET, "the ratio {ratio:.2} is above {TARGET}");
+    Ok(())
+}
+
+fn print_row(name: &str, own: Run, bare: Run) {
+    println!(
+        "{name:>4} {:>14.2} {:>14.2} {:>9.2} {:>12.2} {:>12.2}",
+        own.cpu_seconds,
+        bare.cpu_seconds,
+        own.cpu_seconds / bare.cpu_seconds,
+        own.seconds,
+        bare.seconds
+    );
+}
+
+fn topics(prefix: &str, shape: &Shape) -> Vec<String> {
+    shape.names().iter().map(|namespace| format!("{prefix}.{namespace}")).collect()
+}
+
+fn remove(bootstrap: &str, topics: &[String]) -> Result<()> {
+    admin::delete_topics(bootstrap, &topics.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A router that has never seen these files, from its start until the last record is acknowledged.
+fn router(folder: &Path, pods: &Path, bootstrap: &str, prefix: &str, shape: &Shape, lines: u64) -> Result<Run> {
+    let settings = RouterSettings {
+        node_name: "node-1".to_owned(),
+        state_dir: folder.join("log").join(format!("state-{prefix}")),
+        pods_dir: pods.to_path_buf(),
+        bootstrap: bootstrap.to_owned(),
+        properties: vec![
+            ("compression.type".to_owned(), COMPRESSION.to_owned()),
+            ("linger.ms".to_owned(), LINGER_MS.to_owned()),
+        ],
+        template: format!("{prefix}.{{namespace}}"),
+        partitions: 1,
+        admin_port: free_port(),
+        logs: Vec::new(),
+        extra: Vec::new(),
+    };
+    let topics = topics(prefix, shape);
+    let mut program = Program::router(&folder.join(prefix), &settings)?;
+    let watch = OffsetWatch::new(bootstrap)?;
+    let began = Instant::now();
+    program.start()?;
+    wait_until("all lines in Kafka", DONE_WITHIN, || {
+        let stored: i64 = topics.iter().map(|topic| watch.count(topic).unwrap_or(0)).sum();
+        u64::try_from(stored).is_ok_and(|stored| stored >= lines) || program.ended().is_some()
+    })
+    .with_context(|| program.log_tail())?;
+    let seconds = began.elapsed().as_secs_f64();
+    let cpu_seconds = program.child()?.cpu_seconds().with_context(|| program.log_tail())?;
+    program.terminate()?;
+    let _ = std::fs::remove_dir_all(&settings.state_dir);
+    Ok(Run { cpu_seconds, seconds })
+}
+
+/// librdkafka alone, from its first send until the last record is acknowledged.
+fn baseline(records: &Path, bootstrap: &str, prefix: &str, shape: &Shape) -> Result<Run> {
+    let mut command = Command::new(binary("librdkafka-baseline")?);
+    command.args(["--bootstrap", bootstrap]).arg("--records").arg(records);
+    command.args(["--property", &format!("compression.type={COMPRESSION}")]);
+    command.args(["--property", &format!("linger.ms={LINGER_MS}")]);
+    for topic in topics(prefix, shape) {
+        admin::create_topic(bootstrap, &topic, 1, &[])?;
+        command.args(["--topic", &topic]);
+    }
+    let output = command.output().context("run the baseline")?;
+    ensure!(output.status.success(), "the baseline: {}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).context("the baseline's figures")?;
+    let (cpu, seconds) = printed.trim().split_once(' ').context("two figures")?;
+    Ok(Run { cpu_seconds: cpu.parse()?, seconds: seconds.parse()? })
+}

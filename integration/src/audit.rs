@@ -1,0 +1,213 @@
+//! Judges what lies in a topic by its numbers alone: for each source, do the ranges that its records cover and leave out
+//! join without a hole; is what comes twice marked; does an equal number mean an equal line; is the order kept.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::consume::Line;
+use crate::generator::Identity;
+use crate::generator::cri::Stream;
+
+/// A producer may repeat a batch unmarked, at once; a repeat so many records later is a fault.
+const PRODUCER_REPEAT_RECORDS_MAX: usize = 20_000;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Sources seen.
+    pub sources: usize,
+    /// Physical lines covered, each counted once.
+    pub lines: u64,
+    /// Records that repeat lines.
+    pub repeats: u64,
+    /// What must not be, in words.
+    pub faults: Vec<String>,
+}
+
+/// Identity of a record among its source's: equal for a repeat.
+type Place = (u64, u64, Option<u64>);
+
+#[derive(Default)]
+struct SourceState {
+    /// Covered or left out, as merged ranges: start to end.
+    ranges: BTreeMap<u64, u64>,
+    seen: BTreeMap<Place, (String, String)>,
+    latest: VecDeque<Place>,
+    highest: u64,
+    partitions: BTreeSet<i32>,
+}
+
+/// Audits records in the order in which they lie (by partition, then offset). Notices cover nothing.
+pub fn audit(lines: &[Line]) -> Report {
+    let mut report = Report::default();
+    let mut sources: BTreeMap<&str, SourceState> = BTreeMap::new();
+    for line in lines.iter().filter(|line| !line.notice) {
+        sources.entry(&line.source).or_default().take(line, &mut report);
+    }
+    report.sources = sources.len();
+    for (source, state) in &sources {
+        let mut ranges = state.ranges.iter();
+        let first = ranges.next();
+        if first.is_none_or(|(&start, _)| start != 0) || ranges.next().is_some() {
+            report.faults.push(format!("{source}: holes, only these are there: {:?}", state.ranges));
+        }
+        if state.partitions.len() > 1 {
+            report.faults.push(format!("{source}: in partitions {:?}", state.partitions));
+        }
+        report.lines += state.ranges.iter().map(|(start, end)| end - start).sum::<u64>();
+    }
+    report
+}
+
+/// Physical lines covered by records, each once.
+pub fn distinct_lines(lines: &[Line]) -> u64 {
+    audit(lines).lines
+}
+
+/// What one container wrote to a stream, as a reader gets it who leaves repeats out and joins chunks: run by run, epoch
+/// by epoch in the order in which they first appear, by number.
+pub fn texts(lines: &[Line], identity: &Identity, stream: Stream) -> Vec<String> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut pieces: BTreeMap<&str, BTreeMap<(u64, u64), &str>> = BTreeMap::new();
+    for line in lines {
+        let own = line.pod_uid == identity.uid && line.container == identity.container;
+        if !own || line.notice || line.written_to() != Some(stream) {
+            continue;
+        }
+        if !pieces.contains_key(line.source.as_str()) {
+            order.push(&line.source);
+        }
+        let offset = line.chunk.map_or(0, |chunk| chunk.offset);
+        pieces.entry(&line.source).or_default().insert((line.seq, offset), &line.log);
+    }
+    order.sort_by_key(|source| restart_of(source));
+    let mut texts: Vec<String> = Vec::new();
+    for source in order {
+        let mut last = None;
+        for (&(seq, _), log) in &pieces[source] {
+            match texts.last_mut() {
+                Some(text) if last == Some(seq) => text.push_str(log),
+                _ => texts.push((*log).to_owned()),
+            }
+            last = Some(seq);
+        }
+    }
+    texts
+}
+
+/// The restart count in `pod uid/container/restart count/epoch/fd`.
+fn restart_of(source: &str) -> u32 {
+    source.split('/').nth(2).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+impl SourceState {
+    fn take(&mut self, line: &Line, report: &mut Report) {
+        let place: Place = (line.seq, line.lines, line.chunk.map(|chunk| chunk.offset));
+        let (start, end) = (line.seq.saturating_sub(line.left_out), line.seq + line.lines);
+        self.partitions.insert(line.partition);
+        let same = self.seen.get(&place);
+        if let Some((time, log)) = same
+            && (*time != line.time || *log != line.log)
+        {
+            report.faults.push(format!("{}: number {} names two lines", line.source, line.seq));
+        }
+        // A piece that does not end its line covers no number: it is a repeat only if it was there before.
+        let repeats = if line.lines == 0 { same.is_some() } else { self.covers(line.seq, end) };
+        if repeats {
+            report.repeats += 1;
+            if !line.again && !self.latest.contains(&place) {
+                report.faults.push(format!("{}: number {} comes again unmarked", line.source, line.seq));
+            }
+        } else if line.seq < self.highest && !line.again {
+            report.faults.push(format!("{}: number {} comes after {}", line.source, line.seq, self.highest));
+        }
+        self.highest = self.highest.max(line.seq);
+        self.cover(start, end);
+        self.seen.entry(place).or_insert_with(|| (line.time.clone(), line.log.clone()));
+        self.latest.push_back(place);
+        if self.latest.len() > PRODUCER_REPEAT_RECORDS_MAX {
+            self.latest.pop_front();
+        }
+    }
+
+    fn covers(&self, start: u64, end: u64) -> bool {
+        self.ranges.range(..=start).next_back().is_some_and(|(_, &covered)| covered >= end)
+    }
+
+    fn cover(&mut self, mut start: u64, mut end: u64) {
+        if start == end {
+            return;
+        }
+        let touching: Vec<u64> =
+            self.ranges.range(..=end).filter(|&(_, &covered)| covered >= start).map(|(&from, _)| from).collect();
+        for from in touching {
+            let covered = self.ranges.remove(&from).unwrap_or(from);
+            start = start.min(from);
+            end = end.max(covered);
+        }
+        self.ranges.insert(start, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_contract::record::Chunk;
+
+    use super::*;
+
+    fn line(seq: u64, lines: u64, again: bool) -> Line {
+        Line {
+            partition: 0,
+            offset: 0,
+            key: String::new(),
+            namespace: "a".to_owned(),
+            pod_uid: "u".to_owned(),
+            container: "c".to_owned(),
+            source: "u/c/0/e/1".to_owned(),
+            seq,
+            lines,
+            left_out: 0,
+            again,
+            chunk: None,
+            notice: false,
+            time: "t".to_owned(),
+            stream: "stdout".to_owned(),
+            log: format!("line {seq}"),
+        }
+    }
+
+    fn chunk(seq: u64, offset: u64, last: bool) -> Line {
+        let index = u32::try_from(offset).unwrap();
+        Line { chunk: Some(Chunk { index, offset, last }), ..line(seq, u64::from(last), false) }
+    }
+
+    #[test]
+    fn judges_by_numbers() {
+        let check = |lines: &[Line], expected: &[&str]| {
+            let report = audit(lines);
+            assert_eq!(report.faults.len(), expected.len(), "{report:?}");
+            for (fault, part) in report.faults.iter().zip(expected) {
+                assert!(fault.contains(part), "{fault}");
+            }
+        };
+        check(&[line(0, 1, false), line(1, 2, false), line(3, 1, false)], &[]);
+        check(&[line(0, 1, false), line(2, 1, false)], &["holes"]);
+        check(&[line(1, 1, false)], &["holes"]);
+        check(&[line(0, 1, false), Line { left_out: 2, ..line(3, 1, false) }], &[]);
+        check(&[line(0, 1, false), line(1, 1, false), line(0, 1, true), line(1, 1, true), line(2, 1, false)], &[]);
+        check(&[line(0, 1, false), Line { log: "other".to_owned(), ..line(0, 1, true) }], &["two lines"]);
+        check(&[line(1, 1, false), line(0, 1, false)], &["comes after"]);
+        check(&[chunk(0, 0, false), chunk(0, 5, false), chunk(0, 9, true), line(1, 1, false)], &[]);
+        check(&[chunk(0, 0, false), line(1, 1, false)], &["holes"]);
+        check(&[line(0, 1, false), Line { partition: 1, ..line(1, 1, false) }], &["in partitions"]);
+    }
+
+    #[test]
+    fn joins_what_a_reader_joins() {
+        let identity =
+            Identity { namespace: "a".to_owned(), pod: "p".to_owned(), uid: "u".to_owned(), container: "c".to_owned() };
+        let later = Line { source: "u/c/1/f/1".to_owned(), log: "after".to_owned(), ..line(0, 1, false) };
+        let lines = [later, chunk(0, 0, false), chunk(0, 6, true), line(1, 1, false), line(1, 1, true)];
+        assert_eq!(texts(&lines, &identity, Stream::Stdout), ["line 0line 0", "line 1", "after"]);
+        assert!(texts(&lines, &identity, Stream::Stderr).is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! The brokers that scenarios run on, under one face.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::component::Component;
+use crate::kafka::ApacheKafka;
+use crate::tansu::Tansu;
+
+/// Which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Apache Kafka, a JVM of its own.
+    ApacheKafka,
+    /// Tansu, embedded in this process.
+    Tansu,
+}
+
+impl Kind {
+    /// Can it run here? If not, says why it is left out (see [`Component::usable`]).
+    pub fn usable(self) -> bool {
+        match self {
+            Kind::ApacheKafka => Component::ApacheKafka.usable(),
+            Kind::Tansu => true,
+        }
+    }
+}
+
+/// A broker with an address and data of its own, running or not.
+#[derive(Debug)]
+pub enum Broker {
+    /// See [`ApacheKafka`].
+    ApacheKafka(ApacheKafka),
+    /// See [`Tansu`].
+    Tansu(Tansu),
+}
+
+impl Broker {
+    /// Chooses address and folder; nothing runs yet.
+    ///
+    /// # Errors
+    /// When the broker's programs cannot be had or its folder not made.
+    pub fn prepared(kind: Kind) -> Result<Broker> {
+        Ok(match kind {
+            Kind::ApacheKafka => Broker::ApacheKafka(ApacheKafka::prepared()?),
+            Kind::Tansu => Broker::Tansu(Tansu::prepared()?),
+        })
+    }
+
+    /// A broker that takes records.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn started(kind: Kind) -> Result<Broker> {
+        let mut broker = Broker::prepared(kind)?;
+        broker.start()?;
+        Ok(broker)
+    }
+
+    /// Starts it, again on the same data and address, and waits until it takes records.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start(&mut self) -> Result<()> {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka.start(),
+            Broker::Tansu(tansu) => tansu.start(),
+        }
+    }
+
+    /// Stops it in good order.
+    ///
+    /// # Errors
+    /// When it has to be killed.
+    pub fn stop(&mut self) -> Result<()> {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka.stop(),
+            Broker::Tansu(tansu) => tansu.stop(),
+        }
+    }
+
+    /// Host and port for clients.
+    pub fn bootstrap(&self) -> String {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka.bootstrap(),
+            Broker::Tansu(tansu) => tansu.bootstrap(),
+        }
+    }
+}
+
+/// How long a broker may take to come up on a machine that is busy building.
+pub(crate) const UP_WITHIN: Duration = Duration::from_secs(90);

@@ -1,0 +1,35 @@
+//! Everything that sees all parts at once: real components to test against, a log generator, the trial, and what the
+//! end-to-end tests and benchmarks share.
+//!
+//! Real parts: [`kafka`] (Apache Kafka), [`tansu`] (an embedded broker), [`conmon`] (a real CRI log writer), [`process`]
+//! (our own binaries as child processes). Made input: [`generator`]. Judgement: [`consume`], [`audit`], [`http`].
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod child;
+pub mod component;
+pub mod folders;
+pub mod ports;
+pub mod wait;
+
+pub mod admin;
+pub mod broker;
+pub mod kafka;
+pub mod tansu;
+
+pub mod conmon;
+pub mod generator;
+pub mod workload;
+
+pub mod follow;
+pub mod http;
+pub mod identity;
+pub mod metrics;
+pub mod process;
+pub mod settings;
+
+pub mod audit;
+pub mod consume;
+
+pub mod measure;
+pub mod stage;
+pub mod trial;

@@ -1,0 +1,50 @@
+//! Ctrl-C and SIGTERM: the first asks to stop, the second ends at once.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::http::RUNTIME;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Has someone asked to stop?
+pub(super) struct Stop(Mutex<Receiver<()>>);
+
+impl Stop {
+    /// Takes the signals from here on.
+    pub(super) fn listen() -> Result<Stop> {
+        let (sender, receiver) = channel();
+        let _inside = RUNTIME.enter();
+        let mut interrupt = signal(SignalKind::interrupt()).context("take SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("take SIGTERM")?;
+        RUNTIME.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if ASKED.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                let _ = sender.send(());
+            }
+        });
+        Ok(Stop(Mutex::new(receiver)))
+    }
+
+    pub(super) fn asked(&self) -> bool {
+        ASKED.load(Ordering::Relaxed)
+    }
+
+    /// Waits so long, or until someone asks; says whether someone has.
+    pub(super) fn wait(&self, longest: Duration) -> bool {
+        let receiver = self.0.lock().expect("no holder of this lock panics");
+        let _ = receiver.recv_timeout(longest);
+        self.asked()
+    }
+}
