@@ -87,7 +87,9 @@ impl Issuer {
         unverified.date("nbf")?;
         unverified.date("iat")?;
         let subject = unverified.name(&self.subject_claim)?;
-        if self.subject_claim == "email" && unverified.claims.get("email_verified").is_some_and(|v| v != &Value::Bool(true)) {
+        if self.subject_claim == "email"
+            && unverified.claims.get("email_verified").is_some_and(|v| v != &Value::Bool(true))
+        {
             return Err(AuthenticateError::ClaimInvalid { claim: "email_verified".into() });
         }
         let groups = match &self.groups_claim {

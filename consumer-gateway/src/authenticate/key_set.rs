@@ -116,10 +116,8 @@ impl KeySet {
 
     /// The keys of local tokens, by their ids.
     pub(super) fn of_ed25519(keys: impl IntoIterator<Item = (String, DecodingKey)>) -> KeySet {
-        let keys = keys
-            .into_iter()
-            .map(|(id, key)| Key { id: Some(id), algorithms: vec![Algorithm::EdDSA], key })
-            .collect();
+        let keys =
+            keys.into_iter().map(|(id, key)| Key { id: Some(id), algorithms: vec![Algorithm::EdDSA], key }).collect();
         KeySet { keys, left_out: Vec::new() }
     }
 

@@ -88,7 +88,8 @@ mod tests {
             ("feeder".to_owned(), tenant(&["feed"], "pay", &[Right::Write])),
         ]);
         let tenants = Tenants::new(tenants, &[ISSUER.to_owned()]).unwrap();
-        let limits = BTreeMap::from([("shop".to_owned(), AccountLimits { streams: Some(3), bytes_per_second: Some(9) })]);
+        let limits =
+            BTreeMap::from([("shop".to_owned(), AccountLimits { streams: Some(3), bytes_per_second: Some(9) })]);
         Authorizer::new(tenants, limits)
     }
 

@@ -40,12 +40,16 @@ pub(super) fn mint(mint: &Mint, out: &mut impl Write) -> Result<(), CliError> {
     if subject.is_empty() || subject.len() > NAME_BYTES_MAX || subject.chars().any(char::is_control) {
         return Err(CliError::Subject);
     }
-    let path = config.auth.local.private_key_file.as_ref().ok_or_else(|| CliError::NoPrivateKey(mint.config.clone()))?;
+    let path =
+        config.auth.local.private_key_file.as_ref().ok_or_else(|| CliError::NoPrivateKey(mint.config.clone()))?;
     let text = std::fs::read(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
     let signer = Signer::from_pem(&text).map_err(|source| CliError::Key { path: path.clone(), source })?;
-    let believed = config.auth.settings.local_public_key_files.iter().any(|public| {
-        authenticate::check_local_key(public).is_ok_and(|id| id == signer.key_id())
-    });
+    let believed = config
+        .auth
+        .settings
+        .local_public_key_files
+        .iter()
+        .any(|public| authenticate::check_local_key(public).is_ok_and(|id| id == signer.key_id()));
     if !believed {
         return Err(CliError::NotBelieved(path.clone()));
     }

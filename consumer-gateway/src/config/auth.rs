@@ -78,7 +78,8 @@ fn issuer(reader: &mut Reader, key: &str, name: Option<String>, key_files: KeyFi
     let audiences_key = format!("{key}.audiences");
     let audiences = reader.texts(&audiences_key).unwrap_or_default();
     if audiences.is_empty() || audiences.iter().any(String::is_empty) {
-        reader.fault(&audiences_key, "must name at least one audience: a token for any other service would do otherwise");
+        reader
+            .fault(&audiences_key, "must name at least one audience: a token for any other service would do otherwise");
     }
     let algorithms = algorithms(reader, &format!("{key}.algorithms"));
     let subject_claim = claim(reader, &format!("{key}.claims.subject"), "sub");
@@ -112,7 +113,10 @@ fn algorithms(reader: &mut Reader, key: &str) -> Option<Vec<Algorithm>> {
     for (index, name) in names.iter().enumerate() {
         match Algorithm::from_str(name) {
             Ok(algorithm) if PUBLIC_KEY_ALGORITHMS.contains(&algorithm) => algorithms.push(algorithm),
-            Ok(_) => reader.fault(&format!("{key}[{index}]"), "needs a shared secret; only algorithms with public keys are believed"),
+            Ok(_) => reader.fault(
+                &format!("{key}[{index}]"),
+                "needs a shared secret; only algorithms with public keys are believed",
+            ),
             Err(_) => {
                 let known: Vec<String> = PUBLIC_KEY_ALGORITHMS.iter().map(|known| format!("{known:?}")).collect();
                 reader.fault(&format!("{key}[{index}]"), format!("must be one of {}", known.join(", ")));

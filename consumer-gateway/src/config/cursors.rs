@@ -58,7 +58,9 @@ pub(super) fn read(reader: &mut Reader, key_files: KeyFiles) -> Vec<PathBuf> {
 pub(super) fn keys(paths: &[PathBuf]) -> Result<Keys, CursorKeyError> {
     let keys = paths.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>()?;
     Ok(Keys::new(keys).unwrap_or_else(|_| {
-        tracing::warn!("cursors.key_files is not set: cursors end with this process and are not understood by its replicas");
+        tracing::warn!(
+            "cursors.key_files is not set: cursors end with this process and are not understood by its replicas"
+        );
         Keys::ephemeral()
     }))
 }

@@ -17,7 +17,12 @@ pub(super) fn read(reader: &mut Reader) -> read::Settings {
     duration(reader, "read.heartbeat", Duration::from_millis(100)..=MINUTE, &mut settings.heartbeat);
     duration(reader, "read.late", Duration::ZERO..=MINUTE * 60 * 24, &mut settings.late);
     number(reader, "read.repeat_lookback_records", 0..=100_000_000, &mut settings.repeat_lookback_records);
-    duration(reader, "read.fetch_wait", Duration::from_millis(1)..=Duration::from_millis(500), &mut settings.fetch_wait);
+    duration(
+        reader,
+        "read.fetch_wait",
+        Duration::from_millis(1)..=Duration::from_millis(500),
+        &mut settings.fetch_wait,
+    );
     number(reader, "read.readers_max", 1..=10_000, &mut settings.readers_max);
     number(reader, "read.tail_max", 1..=100_000_000, &mut settings.tail_max);
     number(reader, "read.tail_scan_records_max", 1..=1_000_000_000, &mut settings.tail_scan_records_max);

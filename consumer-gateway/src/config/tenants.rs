@@ -20,7 +20,10 @@ pub(super) fn read(reader: &mut Reader, issuers: &[String]) -> (Option<Tenants>,
     for name in names {
         let key = format!("tenants.{name}");
         if !is_name(&name) {
-            reader.fault(&key, "a tenant's name has 1 to 63 letters, digits, `-`, `_` or `.`, and a letter or digit first");
+            reader.fault(
+                &key,
+                "a tenant's name has 1 to 63 letters, digits, `-`, `_` or `.`, and a letter or digit first",
+            );
         }
         limits.insert(name.clone(), account_limits(reader, &key));
         tenants.insert(name, tenant(reader, &key));
@@ -38,7 +41,9 @@ pub(super) fn read(reader: &mut Reader, issuers: &[String]) -> (Option<Tenants>,
 
 fn tenant(reader: &mut Reader, key: &str) -> Tenant {
     let namespaces = reader.texts(&format!("{key}.namespaces")).unwrap_or_default();
-    let members = (0..reader.len(&format!("{key}.members"))).map(|index| member(reader, &format!("{key}.members[{index}]"))).collect();
+    let members = (0..reader.len(&format!("{key}.members")))
+        .map(|index| member(reader, &format!("{key}.members[{index}]")))
+        .collect();
     Tenant { namespaces, members, rights: rights(reader, &format!("{key}.rights")), limits: Limits::default() }
 }
 

@@ -45,7 +45,10 @@ tenants: {payments: {namespaces: [payments], members: [{groups: [g]}]}}
 
 fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::from_source(Source::from_parts(ENVIRONMENT_PREFIX, Path::new("/etc/fairlead/gateway.yaml"), yaml, variables)?, KeyFiles::Untouched)
+    Config::from_source(
+        Source::from_parts(ENVIRONMENT_PREFIX, Path::new("/etc/fairlead/gateway.yaml"), yaml, variables)?,
+        KeyFiles::Untouched,
+    )
 }
 
 fn keys(yaml: &str) -> Vec<String> {
@@ -87,7 +90,10 @@ fn little_is_enough() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9599");
     assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
-    assert_eq!(config.auth.local, LocalTokens { private_key_file: None, ttl_max: std::time::Duration::from_secs(30 * 86400) });
+    assert_eq!(
+        config.auth.local,
+        LocalTokens { private_key_file: None, ttl_max: std::time::Duration::from_secs(30 * 86400) }
+    );
     assert!(config.cursor_key_files.is_empty());
     assert_eq!(config.tenant_limits["payments"], AccountLimits::default());
 }
@@ -100,7 +106,8 @@ fn a_small_maximum_lowers_the_default() {
 
 #[test]
 fn the_environment_wins() {
-    let config = load(SMALL, &[("FAIRLEAD_GATEWAY__LISTEN", "127.0.0.1:1"), ("FAIRLEAD_GATEWAY__READ__LIMIT", "7")]).unwrap();
+    let config =
+        load(SMALL, &[("FAIRLEAD_GATEWAY__LISTEN", "127.0.0.1:1"), ("FAIRLEAD_GATEWAY__READ__LIMIT", "7")]).unwrap();
     assert_eq!((config.listen.port(), config.read.limit), (1, 7));
     let faults = load(SMALL, &[("FAIRLEAD_GATEWAY__LISTEN", "here")]).unwrap_err();
     assert!(faults.to_string().contains("env FAIRLEAD_GATEWAY__LISTEN"), "{faults}");
@@ -121,7 +128,11 @@ fn each_fault_names_its_key() {
     check("https://logs.example/fairlead", "logs.example", &["public_url"]);
     check("{bootstrap_servers: 127.0.0.1:9092}", "{}", &["kafka.bootstrap_servers"]);
     check("logs.{namespace}", "logs", &["topics.template"]);
-    check("issuer: https://issuer.example\n", "issuer: urn:fairlead:local\n", &["auth.issuers[0].issuer", "tenants.payments.members[0].from"]);
+    check(
+        "issuer: https://issuer.example\n",
+        "issuer: urn:fairlead:local\n",
+        &["auth.issuers[0].issuer", "tenants.payments.members[0].from"],
+    );
     check("{issuer: https://other.example", "{issuer: https://issuer.example", &["auth.issuers[1].issuer"]);
     check("{issuer: https://other.example, ", "{", &["auth.issuers[1].issuer"]);
     check("roles}", "roles}\n      client_id: x", &["auth.issuers[0].client_id"]);
@@ -130,7 +141,11 @@ fn each_fault_names_its_key() {
     check("[RS256, ES256]", "[RS256, HS256]", &["auth.issuers[0].algorithms[1]"]);
     check("[RS256, ES256]", "[none]", &["auth.issuers[0].algorithms[0]"]);
     check("[RS256, ES256]", "[]", &["auth.issuers[0].algorithms"]);
-    check("jwks_file: jwks.json", "jwks_url: https://issuer.example/keys", &["auth.issuers[0].jwks_file", "auth.issuers[0].jwks_url"]);
+    check(
+        "jwks_file: jwks.json",
+        "jwks_url: https://issuer.example/keys",
+        &["auth.issuers[0].jwks_file", "auth.issuers[0].jwks_url"],
+    );
     check("jwks_file: jwks.json", "discovery: true", &["auth.issuers[0].discovery", "auth.issuers[0].jwks_file"]);
     check("subject: email", "subject: ''", &["auth.issuers[0].claims.subject"]);
     check("subject: email", "name: email", &["auth.issuers[0].claims.name"]);

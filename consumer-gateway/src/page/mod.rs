@@ -65,7 +65,23 @@ mod tests {
         let script = include_str!("app.js");
         for (text, forbidden) in [
             (html, &[" style=", " onclick=", "javascript:", "http:", "https:", "<style", "src=\"/", "href=\"/"][..]),
-            (script, &["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "localStorage", "sessionStorage", "cookie", "DOMParser", "http:", "https:"][..]),
+            (
+                script,
+                &[
+                    "innerHTML",
+                    "outerHTML",
+                    "insertAdjacentHTML",
+                    "document.write",
+                    "eval(",
+                    "Function(",
+                    "localStorage",
+                    "sessionStorage",
+                    "cookie",
+                    "DOMParser",
+                    "http:",
+                    "https:",
+                ][..],
+            ),
             (include_str!("app.css"), &["@import", "url(", "http:", "https:"][..]),
         ] {
             for word in forbidden {

@@ -1,134 +1,21 @@
 //! The tables of tokens that must and must not be believed. Tokens are made by hand here, with the cryptographic library alone, so that the
 //! library that checks them does not also make them.
 
+mod world;
+
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::UNIX_EPOCH;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding,
-    RsaKeyPair, RsaPublicKeyComponents,
-};
-use aws_lc_rs::{hmac, rsa::KeySize};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use self::world::{World, encode, now};
 use super::*;
 
 const ISSUER: &str = "https://issuer.example";
 const OTHER: &str = "https://other.example";
-
-struct World {
-    rsa: RsaKeyPair,
-    ec: EcdsaKeyPair,
-    ed: Ed25519KeyPair,
-    folder: TempDir,
-    local: local::Signer,
-}
-
-impl World {
-    fn new() -> World {
-        let local = local::Signer::generate().unwrap();
-        let world = World {
-            rsa: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(),
-            ec: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
-            ed: Ed25519KeyPair::generate().unwrap(),
-            folder: tempfile::tempdir().unwrap(),
-            local,
-        };
-        world.write("jwks.json", &json!({"keys": [world.rsa_jwk("one"), world.ec_jwk("two"), world.rsa_jwk_with("ps", "PS256")]}));
-        world.write("other.json", &json!({"keys": [world.ed_jwk("one")]}));
-        std::fs::write(world.folder.path().join("local.pub"), world.local.public_pem().unwrap()).unwrap();
-        world
-    }
-
-    fn write(&self, name: &str, content: &Value) {
-        std::fs::write(self.folder.path().join(name), content.to_string()).unwrap();
-    }
-
-    fn settings(&self) -> Settings {
-        let issuer = |issuer: &str, file: &str, algorithms: &[Algorithm]| IssuerSettings {
-            issuer: issuer.to_owned(),
-            audiences: vec!["fairlead".to_owned(), "logs".to_owned()],
-            algorithms: algorithms.to_vec(),
-            jwks_file: self.folder.path().join(file),
-            subject_claim: "sub".to_owned(),
-            groups_claim: "groups".to_owned(),
-        };
-        Settings {
-            issuers: vec![
-                issuer(ISSUER, "jwks.json", &[Algorithm::RS256, Algorithm::PS256, Algorithm::ES256]),
-                issuer(OTHER, "other.json", &[Algorithm::EdDSA]),
-            ],
-            local_public_key_files: vec![self.folder.path().join("local.pub")],
-        }
-    }
-
-    fn authenticator(&self) -> Authenticator {
-        Authenticator::new(&self.settings(), Arc::new(|_, _| {})).unwrap()
-    }
-
-    fn rsa_jwk(&self, id: &str) -> Value {
-        let key = RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public_key());
-        json!({"kty": "RSA", "kid": id, "alg": "RS256", "use": "sig", "n": encode(key.n), "e": encode(key.e)})
-    }
-
-    fn rsa_jwk_with(&self, id: &str, algorithm: &str) -> Value {
-        let mut jwk = self.rsa_jwk(id);
-        jwk["alg"] = algorithm.into();
-        jwk
-    }
-
-    fn ec_jwk(&self, id: &str) -> Value {
-        let point = self.ec.public_key().as_ref();
-        json!({"kty": "EC", "crv": "P-256", "kid": id, "x": encode(&point[1..33]), "y": encode(&point[33..])})
-    }
-
-    fn ed_jwk(&self, id: &str) -> Value {
-        json!({"kty": "OKP", "crv": "Ed25519", "kid": id, "x": encode(self.ed.public_key().as_ref())})
-    }
-
-    fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
-        let rsa = |padding: &'static dyn RsaEncoding| {
-            let mut signature = vec![0; self.rsa.public_modulus_len()];
-            self.rsa.sign(padding, &SystemRandom::new(), message, &mut signature).unwrap();
-            signature
-        };
-        match algorithm {
-            "ES256" => self.ec.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
-            "EdDSA" => self.ed.sign(message).as_ref().to_vec(),
-            "PS256" => rsa(&RSA_PSS_SHA256),
-            "HS256" => {
-                let secret = RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public_key()).n;
-                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message).as_ref().to_vec()
-            }
-            _ => rsa(&RSA_PKCS1_SHA256),
-        }
-    }
-
-    /// A token whose signature is right for `signed_as`, whatever its header says.
-    fn token(&self, header: &Value, claims: &Value, signed_as: &str) -> String {
-        self.token_of_text(&header.to_string(), &claims.to_string(), signed_as)
-    }
-
-    fn token_of_text(&self, header: &str, claims: &str, signed_as: &str) -> String {
-        let message = format!("{}.{}", encode(header), encode(claims));
-        let signature = encode(self.sign(signed_as, message.as_bytes()));
-        format!("{message}.{signature}")
-    }
-}
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
 
 fn claims() -> Value {
     json!({"iss": ISSUER, "aud": "fairlead", "sub": "alice", "exp": now() + 600, "groups": ["team-payments"]})
@@ -240,7 +127,14 @@ fn claims_table() {
 
     check(json!({"iss": null}), "claim_missing");
     check(json!({"iss": [ISSUER]}), "claim_invalid");
-    for issuer in ["https://issuer.example/", "https://ISSUER.example", "http://issuer.example", "issuer.example", "", " https://issuer.example"] {
+    for issuer in [
+        "https://issuer.example/",
+        "https://ISSUER.example",
+        "http://issuer.example",
+        "issuer.example",
+        "",
+        " https://issuer.example",
+    ] {
         check(json!({"iss": issuer}), "issuer_unknown");
     }
 
@@ -323,7 +217,8 @@ fn texts_that_are_no_token() {
     let good = world.token(&json!({"alg": "RS256", "kid": "one"}), &claims(), "RS256");
     let parts: Vec<&str> = good.split('.').collect();
     let (header, body, signature) = (parts[0], parts[1], parts[2]);
-    let check = |token: &str, expected: &str| assert_eq!(verdict(authenticator.authenticate(token)), expected, "{token}");
+    let check =
+        |token: &str, expected: &str| assert_eq!(verdict(authenticator.authenticate(token)), expected, "{token}");
     check(&good, "alice");
     for text in ["", ".", "..", "...", "a.b.c", "null", "{}", "é.é.é", "a b c", "Bearer x", "\u{0}"] {
         check(text, "malformed");
@@ -340,11 +235,15 @@ fn texts_that_are_no_token() {
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
     check(&format!("{header}.{body}.{}", encode(&bytes[1..])), "signature_wrong");
     check(&format!("{header}.{body}.{}", encode([&bytes[..], &[0]].concat())), "signature_wrong");
-    check(&format!("{header}.{}.{signature}", encode(claims().to_string().replace("alice", "admin"))), "signature_wrong");
+    check(
+        &format!("{header}.{}.{signature}", encode(claims().to_string().replace("alice", "admin"))),
+        "signature_wrong",
+    );
     check(&format!("{}.{body}.{signature}", encode(r#"{"alg":"RS256","kid":"one","x":1}"#)), "signature_wrong");
 
     let padded = |bytes: usize| {
-        let base = world.token(&json!({"alg": "RS256", "kid": "one"}), &with(claims(), json!({"pad": ""})), "RS256").len();
+        let base =
+            world.token(&json!({"alg": "RS256", "kid": "one"}), &with(claims(), json!({"pad": ""})), "RS256").len();
         let pad = "p".repeat((bytes - base) / 4 * 3);
         world.token(&json!({"alg": "RS256", "kid": "one"}), &with(claims(), json!({"pad": pad})), "RS256")
     };
@@ -365,7 +264,9 @@ fn foreign_keys_and_issuers_stay_apart() {
 
     // The same `kid` and `sub` from two issuers: each has its own key, and they are two callers.
     let other_claims = with(claims(), json!({"iss": OTHER}));
-    let other = authenticator.authenticate(&world.token(&json!({"alg": "EdDSA", "kid": "one"}), &other_claims, "EdDSA")).unwrap();
+    let other = authenticator
+        .authenticate(&world.token(&json!({"alg": "EdDSA", "kid": "one"}), &other_claims, "EdDSA"))
+        .unwrap();
     let first = authenticator.authenticate(&world.token(&header, &claims(), "RS256")).unwrap();
     assert_eq!(first.identity.subject, other.identity.subject);
     assert_ne!(first.identity, other.identity);
@@ -379,8 +280,13 @@ fn foreign_keys_and_issuers_stay_apart() {
     // An issuer cannot speak as the local authority, nor can its token name a tenant.
     let as_local = with(claims(), json!({"iss": local::ISSUER, "tenant": "payments", "jti": "x"}));
     let kid = world.local.key_id();
-    assert_eq!(verdict(authenticator.authenticate(&world.token(&json!({"alg": "EdDSA", "kid": kid}), &as_local, "EdDSA"))), "signature_wrong");
-    let named = authenticator.authenticate(&world.token(&header, &with(claims(), json!({"tenant": "payments"})), "RS256")).unwrap();
+    assert_eq!(
+        verdict(authenticator.authenticate(&world.token(&json!({"alg": "EdDSA", "kid": kid}), &as_local, "EdDSA"))),
+        "signature_wrong"
+    );
+    let named = authenticator
+        .authenticate(&world.token(&header, &with(claims(), json!({"tenant": "payments"})), "RS256"))
+        .unwrap();
     assert_eq!(named.identity.tenant, None);
 }
 
@@ -460,7 +366,13 @@ fn key_files_are_read_again_and_the_last_good_ones_kept() {
         authenticator.refresh();
         assert_eq!(verdict(authenticator.authenticate(&by_one)), one);
         assert_eq!(verdict(authenticator.authenticate(&by_new)), new);
-        let seen: Vec<_> = news().into_iter().map(|(issuer, result)| { assert_eq!(issuer, ISSUER); result }).collect();
+        let seen: Vec<_> = news()
+            .into_iter()
+            .map(|(issuer, result)| {
+                assert_eq!(issuer, ISSUER);
+                result
+            })
+            .collect();
         assert_eq!(seen, expected);
     };
     check("alice", "key_unknown", &[]);
