@@ -83,7 +83,7 @@ fn kept(out: &mut impl Write, path: &Path) -> Result<(), CliError> {
 }
 
 /// Writes a new file. One that appeared meanwhile is an error and stays; half a file is taken away again.
-fn create(path: &Path, mode: u32, text: &str) -> Result<(), CliError> {
+pub(super) fn create(path: &Path, mode: u32, text: &str) -> Result<(), CliError> {
     let failed = |source| CliError::Write { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));

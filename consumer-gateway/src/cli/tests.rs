@@ -88,6 +88,14 @@ fn init_makes_what_is_missing_and_nothing_else() {
 }
 
 #[test]
+fn a_file_that_appears_meanwhile_is_not_touched() {
+    let folder = Folder::new(CONFIG);
+    folder.write("local.key", "someone else's");
+    assert!(keys::create(&folder.at("local.key"), 0o600, "ours").is_err());
+    assert_eq!(folder.read("local.key"), "someone else's");
+}
+
+#[test]
 fn init_refuses_what_would_not_belong_together() {
     let check = |config: &str, present: &[(&str, &str)], expected: &str| {
         let folder = Folder::new(config);

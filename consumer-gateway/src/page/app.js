@@ -236,6 +236,7 @@ async function get(path, accept, signal) {
   if (status === 401) throw new Refusal("The token was refused. It may have expired, or be meant for another service.", { status });
   if (status === 404) throw new Refusal("There is no such namespace, or it is not yours.", { status });
   if (status === 410) throw new Refusal("The place to go on from is gone.", { status, final: false, cursor: problem.cursor ?? "" });
+  if (status === 400 && problem.parameter === "cursor") throw new Refusal("The gateway does not know the place to go on from.", { status, final: false, cursor: "" });
   if (status === 429 || status >= 500) {
     const after = Number(response.headers.get("Retry-After")) * 1000 || 0;
     throw new Refusal(detail || `The gateway answered ${status}.`, { status, final: false, after });
@@ -324,8 +325,8 @@ class Stream {
     if (problem.status === 401) return expire(problem.message);
     if (problem.final) return say("bad", problem.message);
     if (problem.cursor !== null) {
-      add(eventRow("The topic was made anew or no longer holds that place; some lines may be missing here."));
       this.cursor = typeof problem.cursor === "string" ? problem.cursor : "";
+      add(eventRow(`${problem.message} ${this.cursor ? "Some lines may be missing here." : "The last lines follow, some of them perhaps again."}`));
     }
     const pause = Math.max(problem.after, Math.min(RETRY_LONGEST_MS, RETRY_FIRST_MS * 2 ** this.failures)) * (0.75 + Math.random() / 2);
     this.failures += 1;
@@ -504,7 +505,13 @@ async function signIn() {
     }
     else say("idle", "This token may read no namespace.", "This token may read no namespace.\nAsk whoever runs Fairlead to name you in a tenant.");
   } catch (problem) {
-    signOut(problem instanceof Refusal ? problem.message : "The answer could not be understood.");
+    if (!(problem instanceof Refusal)) return signOut("The answer could not be understood.");
+    if (problem.final) return signOut(problem.message);
+    say("bad", `${problem.message} Trying again.`);
+    const held = token;
+    setTimeout(() => {
+      if (token === held && at("choice").hidden) signIn();
+    }, Math.max(2000, problem.after));
   }
 }
 
