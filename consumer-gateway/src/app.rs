@@ -1,0 +1,116 @@
+//! The only place that builds the gateway's parts and joins them.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use fairlead_service_kit::{
+    admin::{self, Endpoints, Liveness, Readiness},
+    shutdown::Shutdown,
+    telemetry,
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    authenticate::Authenticator,
+    authorize::Authorizer,
+    config::Config,
+    http::{
+        self, Gateway,
+        server::{self, ServerLimits},
+    },
+    metrics::Metrics,
+    read::{
+        Reading,
+        kafka::{Kafka, ReadError},
+    },
+};
+
+/// How often Kafka is asked whether it is there, while it is and while it is not.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
+/// How long one such question may take.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+/// The readiness condition that Kafka answers.
+const KAFKA: &str = "kafka";
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// What keeps the gateway from starting: an address that is taken, a key file that cannot be used. A Kafka that is not there is none.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
+    run(config, shutdown.token()).await
+}
+
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    // Another provider may be installed in a process that does more than this; the first one stays.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::new(&mut registry));
+    let (readiness, liveness) = (Readiness::new(), Liveness::new());
+
+    let counted = metrics.clone();
+    let authenticator = Authenticator::new(&config.auth.settings, Arc::new(move |_, read| counted.key_file(read.is_ok())))?;
+    let authenticator = Arc::new(authenticator);
+    let authorizer = Authorizer::new(config.tenants.clone(), config.tenant_limits.clone());
+    let keys = config.cursor_keys()?;
+    let kafka = Arc::new(Kafka::new(&config.kafka, &config.read)?);
+    let reading = Reading::new(kafka.clone(), config.topics.map.clone(), keys, config.read.clone(), metrics.clone());
+
+    let admin_listener = admin::bind(config.admin_listen).await?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    readiness.block(KAFKA, "not asked yet");
+    readiness.clear("start");
+
+    // The admin port outlives the API, so that readiness and metrics can be read while it drains.
+    let admin_stop = CancellationToken::new();
+    let endpoints = Endpoints { registry: Arc::new(registry), readiness: readiness.clone(), liveness };
+    let admin = tokio::spawn(admin::serve(admin_listener, endpoints, admin_stop.clone()));
+    let keys_stay_fresh = tokio::spawn(authenticator.clone().keep_fresh(stop.clone()));
+    let probe = tokio::spawn(watch_kafka(kafka, readiness.clone(), stop.clone()));
+
+    tracing::info!(listen = %listener.local_addr()?, public_url = %config.public_url, "serving");
+    let gateway = Gateway::new(authenticator, authorizer, reading, metrics.clone(), stop.clone());
+    let limits = ServerLimits { connections_max: config.read.connections_max, stall: config.read.stall };
+    server::serve(listener, http::routes(gateway), limits, metrics, stop).await;
+
+    tracing::info!("stopped");
+    admin_stop.cancel();
+    let _ = tokio::join!(probe, keys_stay_fresh, admin);
+    Ok(())
+}
+
+/// Keeps readiness true to whether Kafka answers.
+async fn watch_kafka(kafka: Arc<Kafka>, readiness: Readiness, stop: CancellationToken) {
+    let mut was_there = None;
+    loop {
+        let asked = kafka.clone();
+        let answer = tokio::task::spawn_blocking(move || asked.probe(PROBE_TIME)).await;
+        let there = matches!(answer, Ok(Ok(())));
+        match answer {
+            Ok(Err(error)) => readiness.block(KAFKA, reason(&error)),
+            Err(_) => readiness.block(KAFKA, "the question failed"),
+            Ok(Ok(())) => readiness.clear(KAFKA),
+        }
+        if was_there != Some(there) {
+            tracing::info!(there, "kafka");
+            was_there = Some(there);
+        }
+        let pause = if there { PROBE_EVERY } else { PROBE_AGAIN };
+        tokio::select! {
+            () = stop.cancelled() => return readiness.block("stopping", "the process was told to stop"),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn reason(error: &ReadError) -> String {
+    format!("no broker answers: {}", telemetry::chain(error))
+}

@@ -1,0 +1,307 @@
+//! How a line looks. Input: a record and its cursor. Output: bytes of NDJSON or of text as `kubectl logs` prints it.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use super::{repeats::Id, scan::View};
+
+/// How much of a long line is kept while its pieces come, in bytes; beyond it the line is broken.
+const JOINED_BYTES_MAX: usize = 1 << 20;
+/// How many long lines are joined at one time.
+const JOINS_MAX: usize = 64;
+
+/// Whether a line of text begins with where it comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// When the request may show more than one container.
+    #[default]
+    Auto,
+    /// `[pod/NAME/CONTAINER] `, as `kubectl logs --prefix`.
+    Pod,
+    /// Never.
+    None,
+}
+
+/// What the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `application/x-ndjson`.
+    Ndjson,
+    /// `text/plain`.
+    Text {
+        /// Whether lines begin with pod and container.
+        prefix: bool,
+        /// Whether lines begin with their time.
+        timestamps: bool,
+    },
+}
+
+/// Writes records; joins long lines where the format is text.
+#[derive(Debug)]
+pub struct Renderer {
+    format: Format,
+    joins: HashMap<Id, Join>,
+}
+
+#[derive(Debug)]
+struct Join {
+    seq: u64,
+    next: u64,
+    start: Vec<u8>,
+    text: String,
+}
+
+impl Format {
+    /// The `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Text { .. } => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+impl Renderer {
+    /// Renders in a format.
+    pub fn new(format: Format) -> Self {
+        Self { format, joins: HashMap::new() }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Appends one record. `cursor` is asked only where the format shows it.
+    pub fn record(&mut self, view: &View<'_>, value: &[u8], cursor: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        match self.format {
+            Format::Ndjson => {
+                splice(value, cursor, out);
+            }
+            Format::Text { prefix, timestamps } => self.text(view, prefix, timestamps, out),
+        }
+    }
+
+    /// Appends what was begun and not ended: pieces of long lines whose rest did not come.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        let mut rest: Vec<_> = self.joins.drain().map(|(_, join)| join).collect();
+        rest.sort_by(|a, b| (&a.start, a.seq).cmp(&(&b.start, b.seq)));
+        rest.iter().for_each(|join| join.write(out));
+    }
+
+    fn text(&mut self, view: &View<'_>, prefix: bool, timestamps: bool, out: &mut Vec<u8>) {
+        let log = view.log();
+        let source = view.origin.source;
+        let Some(chunk) = view.chunk else {
+            // A line of the same source ends whatever was begun before it.
+            if !self.joins.is_empty() && let Some(join) = self.joins.remove(&source) {
+                join.write(out);
+            }
+            write_start(view, prefix, timestamps, out);
+            escape_into(&log, out);
+            out.push(b'\n');
+            return;
+        };
+        if self.joins.get(&source).is_some_and(|join| join.seq != view.seq || join.next < chunk.offset)
+            && let Some(join) = self.joins.remove(&source)
+        {
+            join.write(out);
+        }
+        if self.joins.len() >= JOINS_MAX && !self.joins.contains_key(&source) {
+            self.flush(out);
+        }
+        let join = self.joins.entry(source).or_insert_with(|| {
+            let mut start = Vec::new();
+            write_start(view, prefix, timestamps, &mut start);
+            Join { seq: view.seq, next: chunk.offset, start, text: String::new() }
+        });
+        // By offset: a piece that was cut another way after a restart brings only what is new.
+        let known = usize::try_from(join.next - chunk.offset).unwrap_or(usize::MAX);
+        if let Some(new) = log.get(known..) {
+            join.text.push_str(new);
+            join.next += new.len() as u64;
+        }
+        let full = join.text.len() >= JOINED_BYTES_MAX;
+        if chunk.last {
+            join.write(out);
+            self.joins.remove(&source);
+        } else if full {
+            join.write(out);
+            join.text.clear();
+        }
+    }
+}
+
+impl Join {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.start);
+        escape_into(&self.text, out);
+        out.push(b'\n');
+    }
+}
+
+/// Appends the value with `"cursor"` as its last member. The value is a JSON object with members, which the scan has checked.
+fn splice(value: &[u8], cursor: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    let value = value.trim_ascii_end();
+    let body = value.strip_suffix(b"}").unwrap_or(value);
+    // Between the members of an object that another writer laid out, a line break is only white space.
+    match body.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        false => out.extend_from_slice(body),
+        true => out.extend(body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte })),
+    }
+    out.extend_from_slice(b",\"cursor\":\"");
+    cursor(out);
+    out.extend_from_slice(b"\"}\n");
+}
+
+fn write_start(view: &View<'_>, prefix: bool, timestamps: bool, out: &mut Vec<u8>) {
+    if prefix {
+        out.extend_from_slice(b"[pod/");
+        escape_into(&view.origin.pod, out);
+        out.push(b'/');
+        escape_into(&view.origin.container, out);
+        out.extend_from_slice(b"] ");
+    }
+    if timestamps {
+        escape_into(&view.time, out);
+        out.push(b' ');
+    }
+}
+
+/// Appends text that cannot steer a terminal: control characters (but TAB), line separators and direction marks are written out.
+fn escape_into(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(escape(text).as_bytes());
+}
+
+fn escape(text: &str) -> Cow<'_, str> {
+    use std::fmt::Write;
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            character if is_unsafe(character) && u32::from(character) < 0x80 => {
+                let _ = write!(out, "\\x{:02x}", u32::from(character));
+            }
+            character if is_unsafe(character) => {
+                let _ = write!(out, "\\u{{{:04x}}}", u32::from(character));
+            }
+            character => out.push(character),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_unsafe(character: char) -> bool {
+    (character.is_control() && character != '\t')
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_contract::record::{Chunk, Head, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::read::scan::Scanner;
+
+    fn value(log: &[u8], seq: u64, chunk: Option<Chunk>) -> Vec<u8> {
+        let kubernetes = KubernetesHead { namespace_name: "a", pod_name: "api-1", pod_id: "0b1", container_name: "api", host: "n", ..Default::default() };
+        let head = Head::new(&kubernetes, Metadata::Path, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap());
+        let time = Timestamp::parse(b"2026-11-20T10:00:00Z").unwrap();
+        let mut out = Vec::new();
+        encode(&mut out, &head, &Line { seq, lines: 1, left_out: 0, again: false, chunk, time, stream: Stream::Stdout, log });
+        out
+    }
+
+    fn render(format: Format, values: &[Vec<u8>]) -> String {
+        let (mut renderer, mut scanner, mut out) = (Renderer::new(format), Scanner::default(), Vec::new());
+        for value in values {
+            let view = scanner.scan(0, value).unwrap();
+            renderer.record(&view, value, |out| out.extend_from_slice(b"CUR"), &mut out);
+        }
+        renderer.flush(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn text(values: &[Vec<u8>]) -> String {
+        render(Format::Text { prefix: false, timestamps: false }, values)
+    }
+
+    #[test]
+    fn ndjson_is_the_value_with_the_cursor_last() {
+        let value = value(b"x \"y\"", 4, None);
+        let plain = String::from_utf8(value.clone()).unwrap();
+        let expected = format!("{},\"cursor\":\"CUR\"}}\n", plain.strip_suffix('}').unwrap());
+        assert_eq!(render(Format::Ndjson, &[value]), expected);
+        let laid_out = plain.replace(",\"time\"", ",\r\n  \"time\"") + "\n ";
+        let one_line = render(Format::Ndjson, &[laid_out.into_bytes()]);
+        assert_eq!(one_line.matches('\n').count(), 1);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&one_line).unwrap()["cursor"], "CUR");
+    }
+
+    #[test]
+    fn text_as_kubectl_prints_it() {
+        for (prefix, timestamps, expected) in [
+            (false, false, "hi\tthere\n"),
+            (true, false, "[pod/api-1/api] hi\tthere\n"),
+            (false, true, "2026-11-20T10:00:00Z hi\tthere\n"),
+            (true, true, "[pod/api-1/api] 2026-11-20T10:00:00Z hi\tthere\n"),
+        ] {
+            assert_eq!(render(Format::Text { prefix, timestamps }, &[value(b"hi\tthere", 0, None)]), expected);
+        }
+    }
+
+    #[test]
+    fn control_characters_are_written_out() {
+        for (log, expected) in [
+            ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+            ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+            ("a\rb", "a\\rb"),
+            ("nul\0del\x7f", "nul\\x00del\\x7f"),
+            ("c1 \u{9b}31m", "c1 \\u{009b}31m"),
+            ("rtl \u{202e}x", "rtl \\u{202e}x"),
+            ("line\u{2028}sep", "line\\u{2028}sep"),
+            ("é 漢 🦀", "é 漢 🦀"),
+        ] {
+            assert_eq!(text(&[value(log.as_bytes(), 0, None)]), format!("{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn pieces_are_joined_by_offset() {
+        let piece = |log: &[u8], offset, last| value(log, 7, Some(Chunk { index: 0, offset, last }));
+        assert_eq!(text(&[piece(b"abc", 0, false), piece(b"def", 3, false), piece(b"gh", 6, true)]), "abcdefgh\n");
+        // Cut another way after a restart.
+        assert_eq!(text(&[piece(b"abc", 0, false), piece(b"bcdef", 1, true)]), "abcdef\n");
+        // An old piece comes twice.
+        assert_eq!(text(&[piece(b"abc", 0, false), piece(b"ab", 0, false), piece(b"d", 3, true)]), "abcd\n");
+        // The beginning is not in the range; the end is not in the range.
+        assert_eq!(text(&[piece(b"def", 3, true)]), "def\n");
+        assert_eq!(text(&[piece(b"abc", 0, false)]), "abc\n");
+        // A hole is not glued over.
+        assert_eq!(text(&[piece(b"abc", 0, false), piece(b"xyz", 9, true)]), "abc\nxyz\n");
+        // Another line of the source.
+        assert_eq!(text(&[piece(b"abc", 0, false), value(b"next", 8, None)]), "abc\nnext\n");
+    }
+
+    proptest! {
+        #[test]
+        fn text_is_one_harmless_line(log in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let out = text(&[value(&log, 0, None)]);
+            prop_assert_eq!(out.matches('\n').count(), 1);
+            prop_assert!(!out[..out.len() - 1].chars().any(|c| c.is_control() && c != '\t'));
+        }
+
+        #[test]
+        fn ndjson_keeps_every_member(log in proptest::collection::vec(any::<u8>(), 0..80), seq: u64) {
+            let value = value(&log, seq, None);
+            let mut before: serde_json::Value = serde_json::from_slice(&value).unwrap();
+            let after: serde_json::Value = serde_json::from_str(&render(Format::Ndjson, &[value])).unwrap();
+            before["cursor"] = "CUR".into();
+            prop_assert_eq!(before, after);
+        }
+    }
+}

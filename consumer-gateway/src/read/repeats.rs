@@ -1,0 +1,320 @@
+//! Repeats: which physical lines a stream has shown. Input: the numbers of each record. Output: whether all of it was seen.
+//!
+//! The router sends again what it cannot prove delivered, under the same numbers; a producer may repeat a batch on its own. Seen is a set of
+//! numbers and never a high-water mark: after a refusal a log can read R2, R1, R2 (`docs/reliability.md`). A chunk of a long line is a repeat
+//! only if its range of bytes was seen. Everything here is bounded; what is forgotten can only show a repeat, never hide a line.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::OnceLock,
+};
+
+/// How many sources one stream remembers.
+const SOURCES_MAX: usize = 4096;
+/// How many separate runs of numbers one source remembers.
+const RUNS_MAX: usize = 64;
+/// How many long lines of one source have their chunks remembered.
+const LONG_LINES_MAX: usize = 4;
+/// How many notices one stream remembers.
+const NOTICES_MAX: usize = 1024;
+
+/// A source or notice, known by a hash of 128 bits under keys of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id(u128);
+
+impl Id {
+    /// The id of a text such as `fairlead.source`.
+    pub fn of(text: &str) -> Self {
+        static STATES: OnceLock<(RandomState, RandomState)> = OnceLock::new();
+        let (high, low) = STATES.get_or_init(|| (RandomState::new(), RandomState::new()));
+        Self(u128::from(high.hash_one(text)) << 64 | u128::from(low.hash_one(text)))
+    }
+}
+
+/// What a record covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covers {
+    /// Whole physical lines: `lines` of them from `seq`.
+    Lines {
+        /// The number of the first.
+        seq: u64,
+        /// How many.
+        lines: u64,
+    },
+    /// A piece of the line (or joined lines) that begins at `seq`.
+    Piece {
+        /// The number of the first physical line.
+        seq: u64,
+        /// How many physical lines the last piece says it covers; 0 on the others.
+        lines: u64,
+        /// Where the piece begins in the joined line, in bytes.
+        offset: u64,
+        /// Its length in bytes.
+        bytes: u64,
+        /// Whether the line ends with it.
+        last: bool,
+    },
+    /// A notice; the id is of its kind, source and number.
+    Notice(Id),
+}
+
+/// What one stream has shown, by source.
+#[derive(Debug, Default)]
+pub struct Seen {
+    sources: HashMap<Id, Source>,
+    notices: HashMap<Id, u64>,
+    clock: u64,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    used: u64,
+    numbers: Runs,
+    long_lines: Vec<LongLine>,
+}
+
+#[derive(Debug, Default)]
+struct LongLine {
+    seq: u64,
+    bytes: Runs,
+    /// Where the line ends, and how many physical lines it covers: known once its last piece came.
+    end: Option<(u64, u64)>,
+}
+
+/// Sorted, disjoint, half-open ranges.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Runs(Vec<(u64, u64)>);
+
+impl Seen {
+    /// Says whether all that the record covers was seen before.
+    pub fn has(&self, source: Id, covers: &Covers) -> bool {
+        match *covers {
+            Covers::Notice(id) => self.notices.contains_key(&id),
+            Covers::Lines { seq, lines } => {
+                lines > 0 && self.sources.get(&source).is_some_and(|source| source.numbers.covers(seq, seq.saturating_add(lines)))
+            }
+            Covers::Piece { seq, offset, bytes, .. } => self.sources.get(&source).is_some_and(|source| {
+                let end = offset.saturating_add(bytes);
+                source.numbers.covers(seq, seq.saturating_add(1))
+                    || source.long_lines.iter().any(|line| line.seq == seq && line.bytes.covers(offset, end.max(offset.saturating_add(1))))
+            }),
+        }
+    }
+
+    /// Remembers what the record covers. Returns whether all of it was seen before.
+    pub fn insert(&mut self, source: Id, covers: &Covers) -> bool {
+        let repeat = self.has(source, covers);
+        self.clock += 1;
+        let now = self.clock;
+        if let Covers::Notice(id) = *covers {
+            self.notices.insert(id, now);
+            forget_oldest(&mut self.notices, NOTICES_MAX, |used| *used);
+            return repeat;
+        }
+        let entry = self.sources.entry(source).or_default();
+        entry.used = now;
+        match *covers {
+            Covers::Lines { seq, lines } => entry.numbers.add(seq, seq.saturating_add(lines)),
+            Covers::Piece { seq, lines, offset, bytes, last } => entry.add_piece(seq, lines, offset, bytes, last),
+            Covers::Notice(_) => {}
+        }
+        forget_oldest(&mut self.sources, SOURCES_MAX, |source| source.used);
+        repeat
+    }
+}
+
+impl Source {
+    fn add_piece(&mut self, seq: u64, lines: u64, offset: u64, bytes: u64, last: bool) {
+        if self.numbers.covers(seq, seq.saturating_add(1)) {
+            return;
+        }
+        let at = self.long_lines.iter().position(|line| line.seq == seq).unwrap_or_else(|| {
+            if self.long_lines.len() == LONG_LINES_MAX {
+                self.long_lines.remove(0);
+            }
+            self.long_lines.push(LongLine { seq, ..LongLine::default() });
+            self.long_lines.len() - 1
+        });
+        let line = &mut self.long_lines[at];
+        let end = offset.saturating_add(bytes);
+        // An empty last piece still is one place of the line, so that it can be known again.
+        line.bytes.add(offset, end.max(offset.saturating_add(1)));
+        if last {
+            line.end = Some((end, lines));
+        }
+        if let Some((end, lines)) = line.end
+            && line.bytes.covers(0, end)
+        {
+            self.numbers.add(seq, seq.saturating_add(lines.max(1)));
+            self.long_lines.remove(at);
+        }
+    }
+}
+
+impl Runs {
+    fn covers(&self, from: u64, to: u64) -> bool {
+        let after = self.0.partition_point(|(start, _)| *start <= from);
+        after > 0 && self.0[after - 1].1 >= to
+    }
+
+    fn add(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        if let Some(last) = self.0.last_mut()
+            && last.0 <= from
+            && from <= last.1
+        {
+            last.1 = last.1.max(to);
+            return;
+        }
+        let first = self.0.partition_point(|(_, end)| *end < from);
+        let past = self.0.partition_point(|(start, _)| *start <= to);
+        let (mut from, mut to) = (from, to);
+        if first < past {
+            from = from.min(self.0[first].0);
+            to = to.max(self.0[past - 1].1);
+        }
+        self.0.splice(first..past, [(from, to)]);
+        if self.0.len() > RUNS_MAX {
+            self.0.remove(0);
+        }
+    }
+}
+
+/// Drops the quarter that was used longest ago once there are more than `max`.
+fn forget_oldest<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, max: usize, used: impl Fn(&V) -> u64) {
+    if map.len() <= max {
+        return;
+    }
+    let mut ages: Vec<u64> = map.values().map(&used).collect();
+    let (_, oldest_kept, _) = ages.select_nth_unstable(max / 4);
+    let oldest_kept = *oldest_kept;
+    map.retain(|_, value| used(value) >= oldest_kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(seq: u64, lines: u64) -> Covers {
+        Covers::Lines { seq, lines }
+    }
+
+    fn piece(seq: u64, offset: u64, bytes: u64, last: bool) -> Covers {
+        Covers::Piece { seq, lines: u64::from(last), offset, bytes, last }
+    }
+
+    /// Feeds records of one source and expects which are repeats.
+    fn check(cases: &[(Covers, bool)]) {
+        let mut seen = Seen::default();
+        for (index, (covers, repeat)) in cases.iter().enumerate() {
+            assert_eq!(seen.insert(Id::of("a"), covers), *repeat, "record {index}: {covers:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_a_repeat_when_all_its_lines_were_seen() {
+        check(&[(lines(0, 1), false), (lines(1, 1), false), (lines(0, 1), true), (lines(1, 1), true), (lines(0, 2), true)]);
+        check(&[(lines(0, 3), false), (lines(1, 1), true), (lines(2, 2), false), (lines(3, 1), true)]);
+    }
+
+    #[test]
+    fn seen_is_a_set_and_not_a_high_water_mark() {
+        check(&[(lines(2, 1), false), (lines(1, 1), false), (lines(2, 1), true), (lines(0, 3), false), (lines(0, 3), true)]);
+    }
+
+    #[test]
+    fn what_covers_no_line_is_no_repeat() {
+        check(&[(lines(5, 0), false), (lines(5, 0), false)]);
+    }
+
+    #[test]
+    fn a_chunk_is_a_repeat_by_its_bytes() {
+        check(&[
+            (piece(7, 0, 100, false), false),
+            (piece(7, 0, 100, false), true),
+            (piece(7, 100, 50, false), false),
+            // Cut another way after a restart: half new.
+            (piece(7, 50, 150, true), false),
+            (piece(7, 150, 50, true), true),
+            (lines(7, 1), true),
+            (lines(8, 1), false),
+        ]);
+        // Only the end of a line was seen: the line as a whole was not.
+        check(&[(piece(7, 100, 50, true), false), (lines(7, 1), false)]);
+        // An empty last piece.
+        check(&[(piece(7, 0, 100, false), false), (piece(7, 100, 0, true), false), (piece(7, 100, 0, true), true)]);
+    }
+
+    #[test]
+    fn sources_do_not_mix() {
+        let mut seen = Seen::default();
+        assert!(!seen.insert(Id::of("a"), &lines(0, 1)));
+        assert!(!seen.insert(Id::of("b"), &lines(0, 1)));
+        assert!(seen.insert(Id::of("b"), &lines(0, 1)));
+    }
+
+    #[test]
+    fn a_notice_is_known_by_kind_source_and_number() {
+        let mut seen = Seen::default();
+        let (gap, end) = (Covers::Notice(Id::of("gap a 5")), Covers::Notice(Id::of("end_of_stream a 5")));
+        assert!(!seen.insert(Id::of("a"), &gap));
+        assert!(!seen.insert(Id::of("a"), &end));
+        assert!(seen.insert(Id::of("a"), &gap));
+        assert!(!seen.insert(Id::of("a"), &lines(5, 1)), "a notice takes no number of its own");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut seen = Seen::default();
+        for number in 0..20_000_u64 {
+            seen.insert(Id::of(&format!("source {number}")), &lines(number, 1));
+            seen.insert(Id::of("one"), &lines(number * 2, 1));
+            seen.insert(Id::of("two"), &piece(number, 0, 10, false));
+            seen.insert(Id::of("one"), &Covers::Notice(Id::of(&number.to_string())));
+        }
+        assert!(seen.sources.len() <= SOURCES_MAX && seen.notices.len() <= NOTICES_MAX);
+        assert_eq!(seen.sources[&Id::of("one")].numbers.0.len(), RUNS_MAX);
+        assert_eq!(seen.sources[&Id::of("two")].long_lines.len(), LONG_LINES_MAX);
+        assert!(seen.has(Id::of("one"), &lines(39_998, 1)), "the latest are kept");
+    }
+
+    #[test]
+    fn numbers_at_the_end_of_their_range_do_not_overflow() {
+        check(&[(lines(u64::MAX, 5), false), (piece(u64::MAX - 1, u64::MAX - 1, 9, true), false)]);
+    }
+
+    proptest! {
+        /// The runs against a plain set of numbers.
+        #[test]
+        fn runs_are_a_set(ranges in proptest::collection::vec((0_u64..60, 0_u64..8), 1..60)) {
+            let mut runs = Runs::default();
+            let mut model = HashSet::new();
+            for (from, length) in ranges {
+                let all_seen = length > 0 && (from..from + length).all(|number| model.contains(&number));
+                if length > 0 { prop_assert_eq!(runs.covers(from, from + length), all_seen); }
+                runs.add(from, from + length);
+                model.extend(from..from + length);
+                prop_assert!(runs.0.windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", runs);
+            }
+        }
+
+        /// Whatever is sent again, in any order and grouping: every line is shown, and a record that brings nothing new is not.
+        #[test]
+        fn nothing_is_hidden(records in proptest::collection::vec((0_u64..40, 1_u64..5), 1..80)) {
+            let mut seen = Seen::default();
+            let mut shown = HashSet::new();
+            for (seq, count) in records {
+                let new = (seq..seq + count).any(|number| !shown.contains(&number));
+                prop_assert_eq!(seen.insert(Id::of("s"), &lines(seq, count)), !new);
+                shown.extend(seq..seq + count);
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What is asked, and whether it can be answered. Input: [`Request`]. Output: [`Prepared`], or a [`Refusal`] before a byte was sent.
+
+use std::{sync::Arc, time::Duration};
+
+use fairlead_contract::{
+    namespace::Namespace,
+    topic::{Route, TopicMap, TopicName},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    Settings,
+    cursor::{CursorError, Keys, TopicMark},
+    event::Missing,
+    filter::{Filter, Moment},
+    history::missing,
+    hub::Hub,
+    kafka::{Kafka, ReadError, TopicState},
+    position::Positions,
+    range::Span,
+    render::Format,
+    shape::{Shape, Shaper},
+};
+use crate::metrics::Metrics;
+
+/// How far before `since` a line may have been sent: clocks differ.
+const CLOCK_DIFFERENCE_MS: i64 = 60_000;
+/// Questions to Kafka at one time, and how long one may wait for its turn.
+const QUESTIONS_MAX: usize = 64;
+const TURN: Duration = Duration::from_secs(5);
+
+/// Where a stream begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With lines of this time; [`Filter::since`] says the same.
+    At(Moment),
+    /// Where another stream ended.
+    Cursor(String),
+    /// With the last lines, so many.
+    Last(u64),
+}
+
+/// How long after `until` a line may have been sent to be in the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// So long.
+    Within(Duration),
+    /// However long.
+    All,
+}
+
+/// A request for lines.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The namespace, which the caller may read.
+    pub namespace: Namespace,
+    /// Where to begin.
+    pub start: Start,
+    /// How long after `until`.
+    pub late: Late,
+    /// The most lines.
+    pub limit: Option<u64>,
+    /// Whether to go on with what comes.
+    pub follow: bool,
+    /// Which lines.
+    pub filter: Filter,
+    /// What the body is.
+    pub format: Format,
+}
+
+/// Why a request is not answered with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The cursor is none of ours.
+    #[error("the cursor was not accepted")]
+    Cursor(#[source] CursorError),
+    /// The cursor's place is gone: the topic is another one, or ends before it. `fresh` begins where the lines are now.
+    #[error("the cursor's topic is gone")]
+    Gone {
+        /// A cursor that is good.
+        fresh: String,
+    },
+    /// Too much is asked of Kafka at once.
+    #[error("too many questions at once")]
+    Busy,
+    /// Kafka did not answer.
+    #[error("kafka did not answer")]
+    Kafka(#[source] ReadError),
+}
+
+/// What reads for all requests.
+pub struct Reading {
+    /// Asks Kafka.
+    pub kafka: Arc<Kafka>,
+    /// Fetches for followers.
+    pub hub: Arc<Hub>,
+    /// Which topic a namespace's lines are in.
+    pub topics: TopicMap,
+    /// Seals and opens cursors.
+    pub keys: Keys,
+    /// Limits.
+    pub settings: Settings,
+    /// The history readers' places.
+    pub readers: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    questions: Semaphore,
+}
+
+/// A request that can be answered.
+pub struct Prepared {
+    pub(super) reading: Arc<Reading>,
+    pub(super) namespace: Namespace,
+    /// None where the namespace's lines are not collected.
+    pub(super) topic: Option<TopicName>,
+    pub(super) shaper: Shaper,
+    pub(super) plan: Plan,
+    pub(super) follow: bool,
+    pub(super) limit: Option<u64>,
+}
+
+/// What lies before the present.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    Nothing,
+    Spans { spans: Vec<Span>, missing: Vec<Missing> },
+    Last { lines: u64, lows: Vec<i64>, highs: Vec<i64> },
+}
+
+impl Reading {
+    /// Joins the parts.
+    pub fn new(kafka: Arc<Kafka>, topics: TopicMap, keys: Keys, settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+        let hub = Hub::new(kafka.clone(), &settings, metrics.clone());
+        let readers = Arc::new(Semaphore::new(settings.readers_max));
+        Arc::new(Self { kafka, hub, topics, keys, settings, readers, metrics, questions: Semaphore::new(QUESTIONS_MAX) })
+    }
+
+    /// Looks at the topic and works out what to read.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the cursor is not good, or Kafka does not answer.
+    pub async fn prepare(self: &Arc<Self>, request: Request) -> Result<Prepared, Refusal> {
+        let opened = match &request.start {
+            Start::Cursor(text) => Some(self.keys.open(&request.namespace, text).map_err(Refusal::Cursor)?),
+            Start::At(_) | Start::Last(_) => None,
+        };
+        let (topic, shared) = match self.topics.route(&request.namespace) {
+            Route::Topic { topic, shared } => (Some(topic), shared),
+            Route::Excluded => (None, false),
+        };
+        let state = match topic.clone() {
+            Some(topic) => self.ask(move |kafka| kafka.topic(&topic)).await?,
+            None => None,
+        };
+        let mark = match &topic {
+            Some(topic) => TopicMark::new(topic, state.as_ref().and_then(|state| state.id)),
+            None => TopicMark::new(&nowhere(), None),
+        };
+        let mut sealer = self.keys.sealer(&request.namespace, mark);
+        let (mut start, mut plan, mut continued) = (Positions::default(), Plan::Nothing, false);
+        let empty = TopicState { id: None, partitions: Vec::new() };
+        let known = state.as_ref().unwrap_or(&empty);
+        if let Some(opened) = opened {
+            let gone = |mut sealer: super::cursor::Sealer, offsets: &[i64]| Refusal::Gone { fresh: sealer.seal(&Positions::from_offsets(offsets)) };
+            if !opened.topic.may_be(&mark) {
+                return Err(gone(sealer, &known.lows()));
+            }
+            let Some(missing) = missing(&opened.positions, known) else {
+                // Of the same topic, it lost what was read: go on at its end. Where the id is not known it may be a new one: begin anew.
+                let same = opened.topic.has_id() && mark.has_id();
+                return Err(gone(sealer, &if same { known.highs() } else { known.lows() }));
+            };
+            start = opened.positions;
+            continued = true;
+            plan = Plan::Spans { spans: spans_from(&start, known, &missing), missing };
+        } else if let (Some(topic), Some(state)) = (&topic, state.clone()) {
+            (start, plan) = self.begin(&request, topic, state).await?;
+        }
+        if let Plan::Spans { spans, .. } = &mut plan
+            && let (Some(until), Late::Within(late)) = (request.filter.until, request.late)
+        {
+            let sent_until = until.milliseconds().saturating_add(i64::try_from(late.as_millis()).unwrap_or(i64::MAX));
+            spans.iter_mut().for_each(|span| span.sent_until = Some(sent_until));
+        }
+        sealer.set_topic(mark);
+        let mut shaper = Shaper::new(Shape {
+            namespace: request.namespace.clone(),
+            shared,
+            filter: request.filter,
+            format: request.format,
+            sealer,
+            heartbeat: self.settings.heartbeat,
+        });
+        if continued {
+            shaper.continue_at(start.clone());
+        }
+        shaper.start_at(start);
+        if request.follow {
+            shaper.live_from(Positions::from_offsets(&known.highs()));
+        }
+        let Request { namespace, follow, limit, .. } = request;
+        Ok(Prepared { reading: self.clone(), namespace, topic, shaper, plan, follow, limit })
+    }
+
+    /// Asks Kafka something, on a thread that may wait.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when too many ask, [`Refusal::Kafka`] when there is no answer.
+    pub async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Kafka) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = tokio::time::timeout(TURN, self.questions.acquire()).await.ok().and_then(Result::ok);
+        let _turn = turn.ok_or(Refusal::Busy)?;
+        let kafka = self.kafka.clone();
+        match tokio::task::spawn_blocking(move || question(&kafka)).await {
+            Ok(answer) => answer.map_err(Refusal::Kafka),
+            Err(_) => Err(Refusal::Busy),
+        }
+    }
+
+    /// Where a topic begins now.
+    pub(super) async fn beginning(self: &Arc<Self>, topic: &TopicName) -> (Vec<i64>, TopicMark) {
+        let name = topic.clone();
+        match self.ask(move |kafka| kafka.topic(&name)).await {
+            Ok(Some(state)) => (state.lows(), TopicMark::new(topic, state.id)),
+            _ => (Vec::new(), TopicMark::new(topic, None)),
+        }
+    }
+
+    /// Works out where a request begins that has no cursor.
+    async fn begin(self: &Arc<Self>, request: &Request, topic: &TopicName, state: TopicState) -> Result<(Positions, Plan), Refusal> {
+        let sent_from = match (&request.start, &request.filter.since) {
+            (Start::At(moment), _) | (_, Some(moment)) => Some(moment.milliseconds().saturating_sub(CLOCK_DIFFERENCE_MS).max(0)),
+            _ => None,
+        };
+        let (lows, highs) = (state.lows(), state.highs());
+        let from = match (&request.start, sent_from) {
+            (Start::Last(0), _) => highs.clone(),
+            (_, Some(sent_from)) if lows != highs => {
+                let (name, state) = (topic.clone(), state.clone());
+                self.ask(move |kafka| kafka.offsets_at(&name, &state, sent_from)).await?
+            }
+            _ => lows.clone(),
+        };
+        let start = Positions::from_offsets(&from);
+        let plan = match request.start {
+            Start::Last(0) => Plan::Nothing,
+            Start::Last(lines) => Plan::Last { lines, lows: from, highs },
+            Start::At(_) | Start::Cursor(_) => {
+                let span = |(partition, (from, to))| Span { partition, from, to, sent_from, sent_until: None };
+                Plan::Spans { spans: (0..).zip(from.into_iter().zip(highs)).map(span).collect(), missing: Vec::new() }
+            }
+        };
+        Ok((start, plan))
+    }
+}
+
+/// From the positions (or what is left after what is missing) to the present.
+fn spans_from(positions: &Positions, state: &TopicState, missing: &[Missing]) -> Vec<Span> {
+    let from = |partition, low| match missing.iter().find(|missing| missing.partition == partition) {
+        Some(missing) => missing.to,
+        None => positions.get(partition).unwrap_or(low),
+    };
+    state.numbered().map(|(partition, ends)| Span::offsets(partition, from(partition, ends.low), ends.high)).collect()
+}
+
+/// A name that stands in for the topic of a namespace whose lines are not collected.
+fn nowhere() -> TopicName {
+    TopicName::parse("none").expect("the name is legal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::kafka::Watermarks;
+
+    #[test]
+    fn a_cursor_reads_on_and_a_new_partition_from_its_beginning() {
+        let state = TopicState { id: None, partitions: vec![Watermarks { low: 10, high: 20 }, Watermarks { low: 3, high: 9 }] };
+        let missing = [Missing { partition: 0, from: 4, to: 10 }];
+        let spans = spans_from(&Positions::from_offsets(&[4]), &state, &missing);
+        assert_eq!(spans, [Span::offsets(0, 10, 20), Span::offsets(1, 3, 9)]);
+        let spans = spans_from(&Positions::from_offsets(&[15, 9]), &state, &[]);
+        assert_eq!(spans, [Span::offsets(0, 15, 20), Span::offsets(1, 9, 9)]);
+        assert!(spans[1].is_empty());
+    }
+}

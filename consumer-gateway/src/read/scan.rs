@@ -1,0 +1,447 @@
+//! One Kafka value, looked at cheaply. Input: the bytes of a value. Output: a [`View`] with what filters, repeats and rendering need.
+//!
+//! What is constant for a source stands first in every record, so its bytes are parsed once, in full, and then known again by comparison; only
+//! the rest is scanned for each record, and strictly: whatever is not exactly as the contract's encoder writes it goes to the full parser.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use fairlead_contract::record::{Chunk, Record};
+use memchr::{memchr2, memmem};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::repeats::{Covers, Id};
+
+/// How many heads one stream keeps.
+const HEADS_MAX: usize = 1024;
+/// How many heads one Kafka key keeps: a container's two streams, over some restarts and changes of metadata.
+const HEADS_PER_KEY_MAX: usize = 8;
+
+/// What a source's records have in common.
+#[derive(Debug)]
+pub struct Origin {
+    /// `namespace_name`.
+    pub namespace: Box<str>,
+    /// `pod_name`.
+    pub pod: Box<str>,
+    /// `container_name`.
+    pub container: Box<str>,
+    /// The id of `fairlead.source`.
+    pub source: Id,
+}
+
+/// One record as filters and renderers see it.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// What the source's records have in common.
+    pub origin: Arc<Origin>,
+    /// The number of the first physical line.
+    pub seq: u64,
+    /// How many physical lines it covers.
+    pub lines: u64,
+    /// Whether it may repeat an earlier record.
+    pub again: bool,
+    /// Set on a piece of a long line.
+    pub chunk: Option<Chunk>,
+    /// The line's own time.
+    pub time: Cow<'a, str>,
+    /// `stdout`, `stderr` or `fairlead`.
+    pub stream: Cow<'a, str>,
+    /// Set on a notice: the id of its kind, source and number.
+    pub notice: Option<Id>,
+    log: Text<'a>,
+}
+
+#[derive(Debug)]
+enum Text<'a> {
+    /// Between its quotes, escapes and all; checked.
+    Escaped(&'a str),
+    Plain(Cow<'a, str>),
+}
+
+/// A value that is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value is not a record")]
+pub struct Unreadable;
+
+/// Scans values, and remembers the heads of their sources.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    heads: HashMap<u64, Vec<Head>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Head {
+    bytes: Box<[u8]>,
+    origin: Arc<Origin>,
+}
+
+impl<'a> View<'a> {
+    /// The line, escapes undone.
+    pub fn log(&self) -> Cow<'_, str> {
+        match &self.log {
+            Text::Plain(text) => Cow::Borrowed(text),
+            Text::Escaped(text) if !text.contains('\\') => Cow::Borrowed(text),
+            Text::Escaped(text) => {
+                let quoted = format!("\"{text}\"");
+                serde_json::from_str::<String>(&quoted).map_or(Cow::Borrowed(text), Cow::Owned)
+            }
+        }
+    }
+
+    /// What the record covers, for [`super::repeats::Seen`].
+    pub fn covers(&self) -> Covers {
+        match (self.notice, self.chunk) {
+            (Some(id), _) => Covers::Notice(id),
+            (None, Some(chunk)) => Covers::Piece {
+                seq: self.seq,
+                lines: self.lines,
+                offset: chunk.offset,
+                bytes: self.log().len() as u64,
+                last: chunk.last,
+            },
+            (None, None) => Covers::Lines { seq: self.seq, lines: self.lines },
+        }
+    }
+}
+
+/// A short hash of a Kafka key, by which heads are found.
+pub fn key_hash(key: Option<&[u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Scanner {
+    /// Looks at one value.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is not a JSON object with a record's members.
+    pub fn scan<'a>(&mut self, key_hash: u64, value: &'a [u8]) -> Result<View<'a>, Unreadable> {
+        let text = std::str::from_utf8(value).map_err(|_| Unreadable)?;
+        let clean = !value.iter().any(|byte| *byte < 0x20);
+        if clean && let Some(heads) = self.heads.get(&key_hash) {
+            for head in heads.iter().rev() {
+                if value.starts_with(&head.bytes)
+                    && let Some(tail) = Tail::scan(&text[head.bytes.len()..])
+                {
+                    return Ok(tail.view(head.origin.clone()));
+                }
+            }
+        }
+        let view = parse(value)?;
+        if clean && view.notice.is_none() {
+            self.learn(key_hash, text, &view);
+        }
+        Ok(view)
+    }
+
+    fn learn(&mut self, key_hash: u64, text: &str, view: &View<'_>) {
+        let Some(length) = head_length(text) else { return };
+        let Some(tail) = Tail::scan(&text[length..]) else { return };
+        if (tail.seq, tail.lines, tail.again, tail.chunk, tail.time, tail.stream)
+            != (view.seq, view.lines, view.again, view.chunk, &*view.time, &*view.stream)
+        {
+            return;
+        }
+        if self.count >= HEADS_MAX {
+            self.heads.clear();
+            self.count = 0;
+        }
+        let heads = self.heads.entry(key_hash).or_default();
+        if heads.len() == HEADS_PER_KEY_MAX {
+            heads.remove(0);
+            self.count -= 1;
+        }
+        self.count += 1;
+        heads.push(Head { bytes: text.as_bytes()[..length].into(), origin: view.origin.clone() });
+    }
+}
+
+/// The full parse.
+fn parse(value: &[u8]) -> Result<View<'_>, Unreadable> {
+    #[derive(Deserialize)]
+    struct Notice<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow, default)]
+        source: Cow<'a, str>,
+        #[serde(default)]
+        seq: u64,
+    }
+    #[derive(Deserialize)]
+    struct Names {
+        event: Option<IgnoredAny>,
+    }
+    let record = Record::parse(value).map_err(|_| Unreadable)?;
+    // `event` tells our own events from records, so no record may have such a member.
+    if serde_json::from_slice::<Names>(value).map_err(|_| Unreadable)?.event.is_some() {
+        return Err(Unreadable);
+    }
+    let notice = record.fairlead.notice.map(|raw| match serde_json::from_str::<Notice<'_>>(raw.get()) {
+        Ok(notice) => Id::of(&format!("{} {} {}", notice.kind, notice.source, notice.seq)),
+        Err(_) => Id::of(raw.get()),
+    });
+    let origin = Origin {
+        namespace: record.kubernetes.namespace_name.into(),
+        pod: record.kubernetes.pod_name.into(),
+        container: record.kubernetes.container_name.into(),
+        source: Id::of(&record.fairlead.source),
+    };
+    Ok(View {
+        origin: Arc::new(origin),
+        seq: record.fairlead.seq,
+        lines: record.fairlead.lines,
+        again: record.fairlead.again,
+        chunk: record.fairlead.chunk,
+        time: record.time,
+        stream: record.stream,
+        notice,
+        log: Text::Plain(record.log),
+    })
+}
+
+/// The length of the head: from the first byte up to and with `"seq":`, where the value is laid out as the encoder lays it out.
+fn head_length(text: &str) -> Option<usize> {
+    let start = text.starts_with("{\"kubernetes\":{").then(|| memmem::find(text.as_bytes(), b"},\"fairlead\":{\""))??;
+    let mut rest = Rest(&text[start + b"},\"fairlead\":{".len()..]);
+    if rest.take("\"metadata\":\"") {
+        rest.string()?;
+        rest.take(",").then_some(())?;
+    }
+    rest.take("\"source\":\"").then_some(())?;
+    rest.string()?;
+    rest.take(",\"seq\":").then_some(())?;
+    Some(text.len() - rest.0.len())
+}
+
+/// What follows the head, as the encoder writes it.
+struct Tail<'a> {
+    seq: u64,
+    lines: u64,
+    again: bool,
+    chunk: Option<Chunk>,
+    time: &'a str,
+    stream: &'a str,
+    log: &'a str,
+}
+
+impl<'a> Tail<'a> {
+    fn scan(text: &'a str) -> Option<Self> {
+        let mut rest = Rest(text);
+        let seq = rest.number()?;
+        let lines = if rest.take(",\"lines\":") { rest.number()? } else { 1 };
+        if rest.take(",\"left_out\":") {
+            rest.number()?;
+        }
+        let again = rest.take(",\"again\":true");
+        let chunk = if rest.take(",\"chunk\":{\"index\":") { Some(rest.chunk()?) } else { None };
+        rest.take("},\"time\":\"").then_some(())?;
+        let time = rest.string().filter(|time| !time.contains('\\'))?;
+        rest.take(",\"stream\":\"").then_some(())?;
+        let stream = rest.string().filter(|stream| !stream.contains('\\'))?;
+        rest.take(",\"log\":\"").then_some(())?;
+        let log = rest.string()?;
+        (rest.0 == "}").then_some(Self { seq, lines, again, chunk, time, stream, log })
+    }
+
+    fn view(self, origin: Arc<Origin>) -> View<'a> {
+        View {
+            origin,
+            seq: self.seq,
+            lines: self.lines,
+            again: self.again,
+            chunk: self.chunk,
+            time: Cow::Borrowed(self.time),
+            stream: Cow::Borrowed(self.stream),
+            notice: None,
+            log: Text::Escaped(self.log),
+        }
+    }
+}
+
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, expected: &str) -> bool {
+        match self.0.strip_prefix(expected) {
+            Some(rest) => {
+                self.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Digits without a sign or a leading zero.
+    fn number(&mut self) -> Option<u64> {
+        let length = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (digits, rest) = self.0.split_at(length);
+        if length > 1 && digits.starts_with('0') {
+            return None;
+        }
+        self.0 = rest;
+        digits.parse().ok()
+    }
+
+    /// The rest of a string and its closing quote. Escapes are checked, not undone.
+    fn string(&mut self) -> Option<&'a str> {
+        let bytes = self.0.as_bytes();
+        let mut at = 0;
+        loop {
+            at += memchr2(b'"', b'\\', &bytes[at..])?;
+            if bytes[at] == b'"' {
+                break;
+            }
+            at += match bytes.get(at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                // Surrogates are left to the full parser; the encoder writes none.
+                b'u' if !matches!(bytes.get(at + 2..at + 4)?, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'])
+                    && bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                _ => return None,
+            };
+        }
+        let (string, rest) = self.0.split_at(at);
+        self.0 = &rest[1..];
+        Some(string)
+    }
+
+    fn chunk(&mut self) -> Option<Chunk> {
+        let index = u32::try_from(self.number()?).ok()?;
+        self.take(",\"offset\":").then_some(())?;
+        let offset = self.number()?;
+        let last = if self.take(",\"last\":true}") {
+            true
+        } else {
+            self.take(",\"last\":false}").then_some(false)?
+        };
+        Some(Chunk { index, offset, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_contract::record::{Head as RecordHead, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TIME: &[u8] = b"2026-11-20T10:00:00.123456789Z";
+
+    fn head(metadata: Metadata) -> RecordHead {
+        let kubernetes = KubernetesHead { namespace_name: "payments", pod_name: "api-1", pod_id: "0b1", container_name: "api", host: "n", ..Default::default() };
+        RecordHead::new(&kubernetes, metadata, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap())
+    }
+
+    fn line(seq: u64, log: &[u8]) -> Line<'_> {
+        Line { seq, lines: 1, left_out: 0, again: false, chunk: None, time: Timestamp::parse(TIME).unwrap(), stream: Stream::Stdout, log }
+    }
+
+    fn value(line: &Line<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, &head(Metadata::Path), line);
+        out
+    }
+
+    /// The cheap view of a value, learned from another of the same source, must equal the full parse.
+    fn check(value: &[u8]) {
+        let mut scanner = Scanner::default();
+        scanner.scan(1, &self::value(&line(0, b"first"))).unwrap();
+        assert_eq!(scanner.count, 1, "the head was learned");
+        let (cheap, full) = (scanner.scan(1, value).unwrap(), Record::parse(value).unwrap());
+        assert!(matches!(cheap.log, Text::Escaped(_)), "not scanned cheaply: {}", String::from_utf8_lossy(value));
+        assert_eq!((cheap.seq, cheap.lines, cheap.again, cheap.chunk), (full.fairlead.seq, full.fairlead.lines, full.fairlead.again, full.fairlead.chunk));
+        assert_eq!((&*cheap.time, &*cheap.stream, &*cheap.log()), (&*full.time, &*full.stream, &*full.log));
+        assert_eq!((&*cheap.origin.namespace, &*cheap.origin.pod, &*cheap.origin.container), ("payments", "api-1", "api"));
+        assert_eq!(cheap.origin.source, Id::of("0b1/api/0/k3v9/1"));
+    }
+
+    #[test]
+    fn the_cheap_view_equals_the_full_parse() {
+        check(&value(&line(1, b"hello")));
+        check(&value(&line(u64::MAX, b"")));
+        check(&value(&line(7, b"quote \" back \\ tab \t nul \0 esc \x1b bad \xff \xe2\x80\xa8 \xf0\x9f\x98\x80")));
+        check(&value(&Line { lines: 3, left_out: 2, again: true, ..line(7, b"x") }));
+        check(&value(&Line { lines: 0, chunk: Some(Chunk { index: 2, offset: 99, last: false }), stream: Stream::Stderr, ..line(7, b"x") }));
+        check(&value(&Line { chunk: Some(Chunk { index: 3, offset: 9, last: true }), ..line(7, b"x") }));
+    }
+
+    #[test]
+    fn what_is_laid_out_otherwise_is_parsed_in_full() {
+        let good = String::from_utf8(value(&line(5, b"x"))).unwrap();
+        let mut scanner = Scanner::default();
+        scanner.scan(1, good.as_bytes()).unwrap();
+        let other = [
+            good.replace(",\"time\"", ", \"time\""),
+            good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{}}"),
+            good.replace("\"seq\":5", "\"seq\":5,\"later\":1"),
+            good.replace("}", "}\n"),
+        ];
+        for other in other {
+            let view = scanner.scan(1, other.as_bytes()).unwrap();
+            assert!(matches!(view.log, Text::Plain(_)), "{other}");
+            assert_eq!((view.seq, &*view.log()), (5, "x"));
+        }
+        let bad = [
+            good.replace("\"seq\":5", "\"seq\":05"),
+            good.replace("\"log\":\"x\"", "\"log\":\"\\x\""),
+            good.replace("\"log\":\"x\"", "\"log\":\"a\nb\""),
+            good.replace("\"log\":\"x\"}", "\"log\":\"x\"}}"),
+            good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"event\":\"end\"}"),
+            good.replace("\"log\":\"x\"", "\"log\":\"\\ud83d\""),
+            good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"kubernetes\":{\"namespace_name\":\"b\"}}"),
+            String::new(),
+            "null".into(),
+            "{}".into(),
+        ];
+        for (index, bad) in bad.iter().enumerate() {
+            assert_eq!(scanner.scan(1, bad.as_bytes()).unwrap_err(), Unreadable, "case {index}: {bad}");
+        }
+        assert_eq!(scanner.scan(1, b"\xff").unwrap_err(), Unreadable);
+    }
+
+    #[test]
+    fn a_notice_has_no_numbers_of_its_own() {
+        let value = String::from_utf8(value(&line(5, b"x"))).unwrap();
+        let notice = value.replace("\"seq\":5", "\"seq\":5,\"notice\":{\"kind\":\"gap\",\"source\":\"s\",\"seq\":5,\"lines\":2}");
+        let mut scanner = Scanner::default();
+        let view = scanner.scan(1, notice.as_bytes()).unwrap();
+        assert_eq!(view.covers(), Covers::Notice(Id::of("gap s 5")));
+        assert_eq!(scanner.count, 0);
+    }
+
+    #[test]
+    fn heads_are_bounded() {
+        let mut scanner = Scanner::default();
+        for number in 0..3000_u64 {
+            let value = String::from_utf8(value(&line(1, b"x"))).unwrap().replace("0b1/api", &format!("u{number}/api"));
+            scanner.scan(number % 500, value.as_bytes()).unwrap();
+            assert!(scanner.count <= HEADS_MAX);
+            assert!(scanner.heads.values().all(|heads| heads.len() <= HEADS_PER_KEY_MAX));
+            assert_eq!(scanner.count, scanner.heads.values().map(Vec::len).sum::<usize>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_seen_as_the_full_parser_sees_it(log in proptest::collection::vec(any::<u8>(), 0..200), seq: u64, lines in 0..5_u64, again: bool) {
+            check(&value(&Line { lines, again, ..line(seq, &log) }));
+        }
+
+        #[test]
+        fn a_damaged_value_never_panics(at in 0..400_usize, byte: u8) {
+            let mut value = value(&line(5, b"some \"text\""));
+            let mut scanner = Scanner::default();
+            scanner.scan(1, &value).unwrap();
+            let at = at % value.len();
+            value[at] = byte;
+            let (cheap, full) = (scanner.scan(1, &value).is_ok(), Record::parse(&value).is_ok());
+            prop_assert!(full || !cheap, "taken cheaply, refused in full: {}", String::from_utf8_lossy(&value));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Finds where the last lines begin. Input: how many lines are asked. Output: spans, and how many of their first lines are too many. Blocks.
+//!
+//! The topic is read backwards in growing steps until enough lines are found whose order among the partitions is certain: nothing that lies
+//! before the step could have been sent after them.
+
+use std::ops::ControlFlow;
+
+use super::{
+    history::History,
+    kafka::ReadError,
+    position::Positions,
+    range::{Span, Step, read},
+    shape::{RawRecord, Shaper},
+};
+
+/// The fewest records of a partition that one step reads.
+const STEP_RECORDS_MIN: i64 = 256;
+/// How much longer each step is than the one before.
+const GROWTH: i64 = 4;
+
+/// Where the last lines begin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What to read.
+    pub spans: Vec<Span>,
+    /// How many lines of it come before the asked ones.
+    pub skip: u64,
+    /// Whether the search went as far as it had to.
+    pub complete: bool,
+}
+
+/// Counts lines in merged order, and which of them surely are the last.
+#[derive(Debug, Default)]
+struct Tally {
+    lines: u64,
+    certain: u64,
+    cut_unseen: Vec<i32>,
+}
+
+impl Tally {
+    /// Begins with the partitions of which an earlier part is not read.
+    fn new(spans: &[Span], lows: &[i64]) -> Self {
+        let is_cut = |(span, low): &(&Span, &i64)| span.from > **low && !span.is_empty();
+        let cut_unseen = spans.iter().zip(lows).filter(is_cut).map(|(span, _)| span.partition).collect();
+        Self { cut_unseen, ..Self::default() }
+    }
+
+    /// Takes a record of a partition before its line is counted.
+    fn begin(&mut self, partition: i32) {
+        if let Some(at) = self.cut_unseen.iter().position(|unseen| *unseen == partition) {
+            self.cut_unseen.swap_remove(at);
+            // What was not read of this partition may have been sent at any time before this record.
+            self.certain = 0;
+        }
+    }
+
+    fn count(&mut self) {
+        self.lines += 1;
+        self.certain += 1;
+    }
+}
+
+/// Finds the last `asked` lines between the lows and the highs.
+///
+/// # Errors
+/// [`ReadError`] when Kafka does not answer.
+pub fn last_lines(history: &History<'_>, model: &Shaper, lows: &[i64], highs: &[i64], asked: u64) -> Result<Found, ReadError> {
+    let partitions = i64::try_from(lows.len()).unwrap_or(1).max(1);
+    let mut step = i64::try_from(asked).unwrap_or(i64::MAX).saturating_mul(2) / partitions;
+    step = step.max(STEP_RECORDS_MIN);
+    loop {
+        let spans: Vec<Span> = (0..)
+            .zip(lows.iter().zip(highs))
+            .map(|(partition, (low, high))| Span::offsets(partition, (*high).saturating_sub(step).max(*low), *high))
+            .collect();
+        let all = spans.iter().zip(lows).all(|(span, low)| span.from <= *low);
+        let scanned: i64 = spans.iter().map(|span| span.to - span.from).sum();
+        let far_enough = u64::try_from(scanned).is_ok_and(|scanned| scanned >= history.settings.tail_scan_records_max);
+        let tally = count(history, model, &spans, lows)?;
+        if all || tally.certain >= asked || far_enough || history.valve.is_shut() {
+            let complete = all || tally.certain >= asked;
+            return Ok(Found { spans, skip: tally.lines.saturating_sub(asked), complete });
+        }
+        step = step.saturating_mul(GROWTH);
+    }
+}
+
+fn count(history: &History<'_>, model: &Shaper, spans: &[Span], lows: &[i64]) -> Result<Tally, ReadError> {
+    let mut twin = model.counting_twin();
+    begin(&mut twin, spans);
+    let mut tally = Tally::new(spans, lows);
+    let (mut unused, mut failed) = (Vec::new(), None);
+    read(history.kafka, history.topic, spans, &mut |step| {
+        let record: RawRecord<'_> = match step {
+            Step::Record(record) => record,
+            Step::Done { .. } => return ControlFlow::Continue(()),
+            Step::Idle if history.valve.is_shut() => return ControlFlow::Break(()),
+            Step::Idle => return ControlFlow::Continue(()),
+        };
+        tally.begin(record.partition);
+        let before = twin.skipped();
+        if let Err(error) = history.take(&mut twin, &record, &mut unused) {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        if twin.skipped() > before {
+            tally.count();
+        }
+        ControlFlow::Continue(())
+    })?;
+    failed.map_or(Ok(tally), Err)
+}
+
+/// Starts a stream at the spans, as the continuation of what lies before them.
+pub fn begin(shaper: &mut Shaper, spans: &[Span]) {
+    let mut positions = Positions::default();
+    spans.iter().for_each(|span| positions.set(span.partition, span.from));
+    shaper.start_at(positions.clone());
+    shaper.continue_at(positions);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts lines of these partitions, in this order, and says how many are certain.
+    fn check(cut: &[i32], order: &[i32], lines: u64, certain: u64) {
+        let spans: Vec<_> = (0..3).map(|partition| Span::offsets(partition, if cut.contains(&partition) { 5 } else { 0 }, 9)).collect();
+        let mut tally = Tally::new(&spans, &[0, 0, 0]);
+        for partition in order {
+            tally.begin(*partition);
+            tally.count();
+        }
+        assert_eq!((tally.lines, tally.certain), (lines, certain), "{cut:?} {order:?}");
+    }
+
+    #[test]
+    fn only_what_follows_every_cut_is_certain() {
+        check(&[], &[0, 1, 2], 3, 3);
+        check(&[0], &[0, 0, 1], 3, 3);
+        check(&[0, 1], &[0, 0, 0, 1, 0], 5, 2);
+        check(&[2], &[0, 0, 2], 3, 1);
+    }
+}
