@@ -1,0 +1,264 @@
+//! The router's settings, from raw to validated. `docs/configuration.md` lists every key; a test compares it.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fairlead_contract::topic::TopicMap;
+use fairlead_service_kit::config_source::{self, Faults, Reader, Source};
+use fairlead_service_kit::kafka_client::{KafkaSettings, Role};
+use fairlead_service_kit::telemetry::{self, LogSettings};
+use fairlead_service_kit::topics::{self, CreateTopics};
+use fairlead_service_kit::units::{show_bytes, show_duration};
+
+/// Environment variables of the router begin with this and two underscores.
+pub const PREFIX: &str = "FAIRLEAD_ROUTER";
+
+const STATE_DIR: &str = "/var/log/fairlead";
+const PODS_DIR: &str = "/var/log/pods";
+const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9598);
+const RECORD_BYTES: u64 = 128 << 10;
+const PARTIAL_FLUSH: Duration = Duration::from_secs(30);
+const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+const IN_FLIGHT_BYTES: u64 = 32 << 20;
+/// librdkafka's `message.max.bytes` unless set.
+const MESSAGE_BYTES: u64 = 1_000_000;
+/// What JSON makes of the worst byte: `\u0000`.
+const ESCAPED_BYTES_PER_BYTE: u64 = 6;
+/// Room for what stands before and behind the line in a record, and for Kafka's own framing.
+const RECORD_HEAD_BYTES: u64 = 64 << 10;
+
+/// What is done with files that are there when a router without state starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They are read from their beginning, rotated ones too.
+    Read,
+    /// They are passed over: reading begins at their end.
+    Skip,
+}
+
+/// The `logs` block.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    /// Where the kubelet keeps container logs.
+    pub pods_dir: PathBuf,
+    /// What is done with files that are there at the first start.
+    pub existing: Existing,
+    /// A longer line is cut into chunks of so many bytes of content.
+    pub record_bytes_max: usize,
+    /// A line's fragments are sent as they are after this time without another.
+    pub partial_flush: Duration,
+    /// How often the whole directory is walked besides being watched.
+    pub rescan_interval: Duration,
+}
+
+/// The router's settings, validated: what can be run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name, `host` in every record.
+    pub node_name: String,
+    /// Where positions and held files are kept; it exists and can be written.
+    pub state_dir: PathBuf,
+    /// The `logs` block.
+    pub logs: Logs,
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// Bytes handed to the producer and not reported yet, at most.
+    pub in_flight_bytes_max: u64,
+    /// Namespace to topic.
+    pub topics: TopicMap,
+    /// How missing topics are made.
+    pub create: CreateTopics,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub admin_listen: SocketAddr,
+    /// The `log` block.
+    pub log: LogSettings,
+    /// How often positions are stored.
+    pub store_interval: Duration,
+    /// How long draining may take after SIGTERM.
+    pub shutdown_deadline: Duration,
+    /// What is not wrong, but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads defaults, file and environment, and makes `state_dir` if its parent is there.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn load(file: Option<&Path>) -> Result<Config, Faults> {
+        Config::read(config_source::load(PREFIX, file)?)
+    }
+
+    /// As [`Config::load`], from a source that is loaded already.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn read(mut source: Source) -> Result<Config, Faults> {
+        source.include(topics::FILE_KEY, topics::KEY);
+        let mut reader = source.reader();
+        let config = Config::take(&mut reader);
+        reader.finish()?;
+        Ok(config.expect("a setting that is not there without being a fault"))
+    }
+
+    /// What this configuration amounts to, for people; one line a matter.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let logs = &self.logs;
+        let mut line = |name: &str, value: String| {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{name:<12}{value}");
+        };
+        line("node", self.node_name.clone());
+        line("reads", format!("{} (existing files: {:?})", logs.pods_dir.display(), logs.existing).to_lowercase());
+        line("keeps", format!("{}, stored every {}", self.state_dir.display(), show_duration(self.store_interval)));
+        line("produces to", self.kafka.bootstrap_servers().to_owned());
+        let create = &self.create;
+        let made = if create.enabled {
+            format!("made if missing, {} partition(s)", create.partitions)
+        } else {
+            "never made".to_owned()
+        };
+        line("topics", made);
+        line("in flight", format!("at most {}", show_bytes(self.in_flight_bytes_max)));
+        line("admin", format!("http://{}", self.admin_listen));
+        text
+    }
+
+    /// Takes every key; nothing is given only if the reader has a fault.
+    fn take(reader: &mut Reader) -> Option<Config> {
+        let mut warnings = Vec::new();
+        let node_name = read_node_name(reader);
+        let state_dir = read_state_dir(reader);
+        let logs = read_logs(reader, &mut warnings);
+        let kafka = KafkaSettings::read(reader, Role::Producer);
+        let in_flight_bytes_max =
+            reader.bytes("kafka.in_flight_bytes_max", 1 << 20..=1 << 30).unwrap_or(IN_FLIGHT_BYTES);
+        if let Some(kafka) = &kafka {
+            check_record_fits(reader, kafka, logs.record_bytes_max as u64);
+        }
+        let topics = topics::read(reader);
+        if reader.bool("kubernetes.enabled") == Some(true) {
+            let problem = "pod metadata from the API server is not part of this version: leave it out or say false";
+            reader.fault("kubernetes.enabled", problem);
+        }
+        let admin_listen = reader.parsed("admin.listen").unwrap_or(ADMIN_LISTEN);
+        let log = telemetry::read(reader);
+        let milliseconds = Duration::from_millis;
+        let store_interval =
+            reader.duration("store_interval", milliseconds(10)..=milliseconds(1_000)).unwrap_or(STORE_INTERVAL);
+        let shutdown_deadline =
+            reader.duration("shutdown_deadline", milliseconds(1_000)..=minutes(60)).unwrap_or(SHUTDOWN_DEADLINE);
+        let topics = topics?;
+        Some(Config {
+            node_name: node_name?,
+            state_dir: state_dir?,
+            logs,
+            kafka: kafka?,
+            in_flight_bytes_max,
+            topics: topics.map,
+            create: topics.create,
+            admin_listen,
+            log,
+            store_interval,
+            shutdown_deadline,
+            warnings,
+        })
+    }
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+fn read_node_name(reader: &mut Reader) -> Option<String> {
+    const KEY: &str = "node_name";
+    let name = reader.required_text(KEY)?;
+    if name.len() > 253 || name.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        reader.fault(KEY, "must be a node's name: at most 253 characters, no spaces");
+        return None;
+    }
+    Some(name)
+}
+
+/// The folder is made if its parent is there, and a file is written and removed to try it.
+fn read_state_dir(reader: &mut Reader) -> Option<PathBuf> {
+    const KEY: &str = "state_dir";
+    let folder = match reader.path(KEY) {
+        Some(folder) => folder,
+        None if reader.has(KEY) => return None,
+        None => PathBuf::from(STATE_DIR),
+    };
+    match prepare(&folder) {
+        Ok(()) => Some(folder),
+        Err(problem) => {
+            reader.fault(KEY, format!("{}: {problem}", folder.display()));
+            None
+        }
+    }
+}
+
+fn prepare(folder: &Path) -> Result<(), String> {
+    match std::fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(format!("cannot be made: {error}")),
+    }
+    if !folder.is_dir() {
+        return Err("is not a folder".to_owned());
+    }
+    let trial = folder.join(format!(".writable.{}", std::process::id()));
+    std::fs::write(&trial, b"")
+        .and_then(|()| std::fs::remove_file(&trial))
+        .map_err(|error| format!("cannot be written: {error}"))
+}
+
+fn read_logs(reader: &mut Reader, warnings: &mut Vec<String>) -> Logs {
+    let pods_dir = reader.path("logs.pods_dir").unwrap_or_else(|| PathBuf::from(PODS_DIR));
+    if !pods_dir.is_dir() {
+        warnings.push(format!("logs.pods_dir: there is no folder {} yet", pods_dir.display()));
+    }
+    if reader.path("logs.docker_containers_dir").is_some() {
+        warnings.push("logs.docker_containers_dir: Docker's own log files are not read by this version".to_owned());
+    }
+    let words = [("read", Existing::Read), ("skip", Existing::Skip)];
+    let existing = reader.choice("logs.existing", &words).unwrap_or(Existing::Read);
+    let record_bytes_max = reader.bytes("logs.record_bytes_max", 256..=16 << 20).unwrap_or(RECORD_BYTES);
+    let milliseconds = Duration::from_millis;
+    Logs {
+        pods_dir,
+        existing,
+        record_bytes_max: usize::try_from(record_bytes_max).expect("16 MiB is a size"),
+        partial_flush: reader.duration("logs.partial_flush", milliseconds(100)..=minutes(60)).unwrap_or(PARTIAL_FLUSH),
+        rescan_interval: reader
+            .duration("logs.rescan_interval", milliseconds(100)..=minutes(60))
+            .unwrap_or(RESCAN_INTERVAL),
+    }
+}
+
+/// A line of the allowed length must fit the producer's own bound, however it is escaped.
+fn check_record_fits(reader: &mut Reader, kafka: &KafkaSettings, record_bytes_max: u64) {
+    let needed = record_bytes_max * ESCAPED_BYTES_PER_BYTE + RECORD_HEAD_BYTES;
+    let written = kafka.property("message.max.bytes");
+    let allowed = written.and_then(|value| value.parse().ok()).unwrap_or(MESSAGE_BYTES);
+    if needed <= allowed {
+        return;
+    }
+    let key = if written.is_some() { "kafka.properties.message.max.bytes" } else { "logs.record_bytes_max" };
+    reader.fault(
+        key,
+        format!(
+            "a line of {} can need {needed} bytes: kafka.properties.message.max.bytes, and max.message.bytes of the \
+             topics, must be at least that",
+            show_bytes(record_bytes_max)
+        ),
+    );
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,246 @@
+//! What the router counts. `docs/metrics.md` lists every metric; a test compares it with this file.
+//!
+//! Labels are the namespace and reasons from closed sets, never a pod, a path or a line. Counters are taken once per
+//! source and raised once per chunk of lines.
+
+use std::fmt;
+
+use fairlead_contract::namespace::Namespace;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+const PREFIX: &str = "fairlead_router";
+
+/// All metrics of the router. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    lines_read: Family<OfNamespace, Counter>,
+    bytes_read: Family<OfNamespace, Counter>,
+    records_acknowledged: Family<OfNamespace, Counter>,
+    lines_acknowledged: Family<OfNamespace, Counter>,
+    lines_lost: Family<OfReason, Counter>,
+    parse_errors: Family<OfNamespace, Counter>,
+    invalid_utf8: Family<OfNamespace, Counter>,
+    epochs_started: Family<OfReason, Counter>,
+    delivery_failures: Family<OfReason, Counter>,
+    parked_namespaces: Family<OfReason, Gauge>,
+    /// Held files.
+    pub held_files: Gauge,
+    /// Bytes of held files that only the router keeps: the kubelet's name is gone.
+    pub held_bytes: Gauge,
+    /// Bytes handed to the producer and not reported yet.
+    pub in_flight_bytes: Gauge,
+    /// Open log files.
+    pub open_files: Gauge,
+    /// Watched directories.
+    pub watched_directories: Gauge,
+    /// Overflows of the event queue of directory watches; each is followed by a rescan.
+    pub watch_overflows: Counter,
+    /// Walks over the whole log directory.
+    pub rescans: Counter,
+    /// Writes of positions to disk.
+    pub store_writes: Counter,
+    /// Writes of positions that failed.
+    pub store_errors: Counter,
+    /// Producers made anew after a fatal error.
+    pub producer_renewals: Counter,
+}
+
+/// The counters of one namespace, to be kept by whoever raises them often.
+#[derive(Debug, Clone)]
+pub struct NamespaceMetrics {
+    /// Physical lines read.
+    pub lines_read: Counter,
+    /// Bytes read.
+    pub bytes_read: Counter,
+    /// Records that Kafka acknowledged.
+    pub records_acknowledged: Counter,
+    /// Physical lines that the acknowledged records cover.
+    pub lines_acknowledged: Counter,
+    /// Lines that the grammar does not take.
+    pub parse_errors: Counter,
+    /// Byte sequences that were no UTF-8 and became U+FFFD.
+    pub invalid_utf8: Counter,
+}
+
+impl Metrics {
+    /// Makes the metrics and the registry that shows them.
+    pub fn new() -> (Metrics, Registry) {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix(PREFIX);
+        metrics.register(&mut registry);
+        (metrics, registry)
+    }
+
+    /// The counters of a namespace; they exist from now on, at zero.
+    pub fn namespace(&self, namespace: &Namespace) -> NamespaceMetrics {
+        let label = OfNamespace { namespace: Label(namespace.clone()) };
+        NamespaceMetrics {
+            lines_read: self.lines_read.get_or_create_owned(&label),
+            bytes_read: self.bytes_read.get_or_create_owned(&label),
+            records_acknowledged: self.records_acknowledged.get_or_create_owned(&label),
+            lines_acknowledged: self.lines_acknowledged.get_or_create_owned(&label),
+            parse_errors: self.parse_errors.get_or_create_owned(&label),
+            invalid_utf8: self.invalid_utf8.get_or_create_owned(&label),
+        }
+    }
+
+    /// Lines that will never be delivered, by reason.
+    pub fn lines_lost(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.lines_lost.get_or_create_owned(&OfReason::new(namespace, reason))
+    }
+
+    /// Epochs begun, by reason.
+    pub fn epochs_started(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.epochs_started.get_or_create_owned(&OfReason::new(namespace, reason))
+    }
+
+    /// Records that were not delivered at the first attempt, by reason.
+    pub fn delivery_failures(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.delivery_failures.get_or_create_owned(&OfReason::new(namespace, reason))
+    }
+
+    /// Says that a namespace is parked for a reason, or no longer.
+    pub fn parked(&self, namespace: &Namespace, reason: &'static str, parked: bool) {
+        let label = OfReason::new(namespace, reason);
+        if parked {
+            self.parked_namespaces.get_or_create(&label).set(1);
+        } else {
+            self.parked_namespaces.remove(&label);
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        let mut add = Adder(registry);
+        add.metric("lines_read", "Physical lines read", &self.lines_read);
+        add.metric("bytes_read", "Bytes read", &self.bytes_read);
+        add.metric("records_acknowledged", "Records that Kafka acknowledged", &self.records_acknowledged);
+        add.metric("lines_acknowledged", "Physical lines that acknowledged records cover", &self.lines_acknowledged);
+        add.metric("lines_lost", "Physical lines that will never be delivered", &self.lines_lost);
+        add.metric("parse_errors", "Lines that the grammar does not take", &self.parse_errors);
+        add.metric("invalid_utf8", "Byte sequences that became U+FFFD", &self.invalid_utf8);
+        add.metric("epochs_started", "Epochs begun", &self.epochs_started);
+        add.metric("delivery_failures", "Records not delivered at the first attempt", &self.delivery_failures);
+        add.metric("parked_namespaces", "1 for each namespace that waits for its topic", &self.parked_namespaces);
+        add.metric("held_files", "Held files", &self.held_files);
+        add.metric("held_bytes", "Bytes of held files that only the router keeps", &self.held_bytes);
+        add.metric("in_flight_bytes", "Bytes handed to the producer and not reported yet", &self.in_flight_bytes);
+        add.metric("open_files", "Open log files", &self.open_files);
+        add.metric("watched_directories", "Watched directories", &self.watched_directories);
+        add.metric("watch_overflows", "Overflows of the queue of file events", &self.watch_overflows);
+        add.metric("rescans", "Walks over the whole log directory", &self.rescans);
+        add.metric("store_writes", "Writes of positions to disk", &self.store_writes);
+        add.metric("store_errors", "Writes of positions that failed", &self.store_errors);
+        add.metric("producer_renewals", "Producers made anew after a fatal error", &self.producer_renewals);
+    }
+}
+
+/// Registers clones, one a line.
+struct Adder<'a>(&'a mut Registry);
+
+impl Adder<'_> {
+    fn metric<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: &M) {
+        self.0.register(name, help, metric.clone());
+    }
+}
+
+/// A namespace as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Label(Namespace);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.0.as_str(), encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNamespace {
+    namespace: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    namespace: Label,
+    reason: &'static str,
+}
+
+impl OfReason {
+    fn new(namespace: &Namespace, reason: &'static str) -> OfReason {
+        OfReason { namespace: Label(namespace.clone()), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    /// `name{labels} type` of every metric, as a scrape shows them.
+    fn shown() -> BTreeSet<String> {
+        let (metrics, registry) = Metrics::new();
+        let namespace = Namespace::parse("payments").unwrap();
+        metrics.namespace(&namespace);
+        metrics.lines_lost(&namespace, "r");
+        metrics.epochs_started(&namespace, "r");
+        metrics.delivery_failures(&namespace, "r");
+        metrics.parked(&namespace, "r", true);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let kind_of = |sample: &str| {
+            let name = sample.strip_suffix("_total").or_else(|| sample.strip_suffix("_info")).unwrap_or(sample);
+            let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            let mut found = types.filter_map(|line| line.split_once(' ')).filter(|(typed, _)| *typed == name);
+            found.next().unwrap_or_else(|| panic!("{sample} has no type")).1.to_owned()
+        };
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .map(|line| {
+                let (sample, _) = line.rsplit_once(' ').unwrap();
+                let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+                let labels: Vec<&str> =
+                    labels.trim_end_matches('}').split(',').filter_map(|l| l.split_once('=')).map(|l| l.0).collect();
+                format!("{name} {} {}", kind_of(name), labels.join(", "))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_every_metric() {
+        let page = include_str!("../../docs/metrics.md");
+        let documented: BTreeSet<String> = page
+            .lines()
+            .filter(|line| line.starts_with("| `fairlead_router_"))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                format!("{} {} {}", cells[1].trim_matches('`'), cells[2], cells[3].replace('`', ""))
+            })
+            .collect();
+        assert_eq!(shown(), documented);
+    }
+
+    #[test]
+    fn a_namespace_that_is_no_longer_parked_is_not_shown() {
+        let (metrics, registry) = Metrics::new();
+        let namespace = Namespace::parse("payments").unwrap();
+        let text = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        metrics.parked(&namespace, "topic_missing", true);
+        let line = r#"fairlead_router_parked_namespaces{namespace="payments",reason="topic_missing"} 1"#;
+        assert!(text().contains(line));
+        metrics.parked(&namespace, "topic_missing", false);
+        assert!(!text().contains(line));
+    }
+}

@@ -1,0 +1,199 @@
+//! Logs: how they are set up, what their fields are called, and how repeats are kept rare.
+//!
+//! They go to standard error, as lines for people or as JSON objects. A message is a lowercase fragment; numbers carry
+//! their unit in the field's name; no field ever holds a log line's content or a token. The router reads its own log,
+//! so that a message which may repeat passes a [`Throttle`] or [`ThrottleBy`].
+
+mod throttle;
+
+pub use self::throttle::{Throttle, ThrottleBy};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config_source::Reader;
+
+/// What is logged unless configured otherwise.
+pub const DEFAULT_FILTER: &str = "info";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The `log` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `log.format`, default human.
+    pub format: LogFormat,
+    /// `log.filter`, a level or a list of `target=level`; default [`DEFAULT_FILTER`].
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings { format: LogFormat::Human, filter: DEFAULT_FILTER.to_owned() }
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter does not parse.
+    #[error("log filter {filter:?} does not parse")]
+    Filter {
+        /// What was configured.
+        filter: String,
+        /// Why not.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Logging is set up already.
+    #[error("logging is set up already")]
+    Twice {
+        /// What the subscriber says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Reads the `log` block.
+pub fn read(reader: &mut Reader) -> LogSettings {
+    let default = LogSettings::default();
+    let format = reader.choice("log.format", &[("human", LogFormat::Human), ("json", LogFormat::Json)]);
+    let filter = reader.text("log.filter");
+    if let Some(Err(error)) = filter.as_deref().map(EnvFilter::try_new) {
+        reader.fault("log.filter", error.to_string());
+    }
+    LogSettings { format: format.unwrap_or(default.format), filter: filter.unwrap_or(default.filter) }
+}
+
+/// Sends log lines of this process to standard error from now on; librdkafka's lines come along.
+///
+/// # Errors
+/// If the filter does not parse or logging is set up already.
+pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|source| TelemetryError::Filter { filter: settings.filter.clone(), source })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = match settings.format {
+        LogFormat::Human => lines.with_ansi(false).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    result.map_err(|source| TelemetryError::Twice { source })
+}
+
+/// An error and its sources on one line: `cannot store positions: no space left on device`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}
+
+/// Names of log fields: OpenTelemetry's where it has one. Used as `info!({ field::REASON } = "…", "message")`.
+pub mod field {
+    /// The Kubernetes namespace.
+    pub const K8S_NAMESPACE_NAME: &str = "k8s.namespace.name";
+    /// The pod's name.
+    pub const K8S_POD_NAME: &str = "k8s.pod.name";
+    /// The pod's uid.
+    pub const K8S_POD_UID: &str = "k8s.pod.uid";
+    /// The container's name.
+    pub const K8S_CONTAINER_NAME: &str = "k8s.container.name";
+    /// The container's restart count.
+    pub const K8S_CONTAINER_RESTART_COUNT: &str = "k8s.container.restart_count";
+    /// The node's name.
+    pub const K8S_NODE_NAME: &str = "k8s.node.name";
+    /// The log file's path.
+    pub const LOG_FILE_PATH: &str = "log.file.path";
+    /// The record's source: pod uid, container, restart count, epoch, stream.
+    pub const SOURCE: &str = "fairlead.source";
+    /// The topic.
+    pub const DESTINATION: &str = "messaging.destination.name";
+    /// The partition of the topic.
+    pub const PARTITION: &str = "messaging.destination.partition.id";
+    /// The offset in the partition.
+    pub const OFFSET: &str = "messaging.kafka.offset";
+    /// A file's path, other than of a log file.
+    pub const FILE_PATH: &str = "file.path";
+    /// What went wrong.
+    pub const ERROR: &str = "error.message";
+    /// The kind of what went wrong, from a closed set.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// Why something was done, from a closed set.
+    pub const REASON: &str = "reason";
+    /// How many equal messages were left out since the last one.
+    pub const LEFT_OUT: &str = "left_out";
+    /// The HTTP request's method.
+    pub const HTTP_METHOD: &str = "http.request.method";
+    /// The HTTP route's pattern.
+    pub const HTTP_ROUTE: &str = "http.route";
+    /// The HTTP answer's status.
+    pub const HTTP_STATUS: &str = "http.response.status_code";
+    /// The address of the peer.
+    pub const CLIENT_ADDRESS: &str = "client.address";
+    /// The address that is listened on.
+    pub const SERVER_ADDRESS: &str = "server.address";
+    /// The tenant.
+    pub const TENANT: &str = "fairlead.tenant";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config_source::Source;
+
+    #[test]
+    fn the_block_is_read_and_judged() {
+        let check = |yaml: &str, expected: Result<LogSettings, &str>| {
+            let mut reader = Source::from_parts("P", Path::new("p.yaml"), yaml, []).unwrap().reader();
+            let settings = read(&mut reader);
+            match (reader.finish(), expected) {
+                (Ok(()), Ok(expected)) => assert_eq!(settings, expected),
+                (Err(faults), Err(part)) => assert!(faults.to_string().contains(part), "{faults}"),
+                (got, expected) => panic!("{yaml}: {got:?}, not {expected:?}"),
+            }
+        };
+        check("{}", Ok(LogSettings::default()));
+        check(
+            "log: {format: json, filter: 'info,librdkafka=warn'}",
+            Ok(LogSettings { format: LogFormat::Json, filter: "info,librdkafka=warn".to_owned() }),
+        );
+        check("log: {format: xml}", Err("log.format = xml: must be one of human, json"));
+        check("log: {filter: 'a=b=c=d'}", Err("log.filter = a=b=c=d: "));
+    }
+
+    #[test]
+    fn field_constants_name_the_fields() {
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Shared::default();
+        let writer = written.clone();
+        let subscriber =
+            tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!({ field::LOG_FILE_PATH } = "/var/log/x", wait_ms = 5, "cannot read log file");
+        });
+        let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains(r#""log.file.path":"/var/log/x""#) && line.contains(r#""wait_ms":5"#), "{line}");
+    }
+}
