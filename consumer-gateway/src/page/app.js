@@ -87,10 +87,14 @@ function clock(text) {
   return made;
 }
 
+const colours = new Map(); // pod -> colour, given out in turn so that neighbours differ
+
 function colour(name) {
-  let sum = 7;
-  for (let i = 0; i < name.length; i += 1) sum = (sum * 31 + name.charCodeAt(i)) >>> 0;
-  return `c${sum % 8}`;
+  if (!colours.has(name)) {
+    if (colours.size > 2000) colours.clear();
+    colours.set(name, `c${colours.size % 8}`);
+  }
+  return colours.get(name);
 }
 
 const joins = new Map(); // source -> the row of a long line whose pieces are still coming
