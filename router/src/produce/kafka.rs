@@ -25,6 +25,11 @@ const DEFAULTS: [(&str, &str); 4] =
 const EVENTS_PER_POLL_MAX: usize = 1_024;
 /// How long a renewal waits for the reports of what the old producer still had.
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The wait between the first two renewals in a row; it doubles up to the second.
+const RENEW_WAIT_MIN: Duration = Duration::from_secs(1);
+const RENEW_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A producer that lived for so long was well.
+const RENEW_CALM: Duration = Duration::from_secs(60);
 /// How long a topic's refresh may wait for its answer.
 const REFRESH_WAIT_MAX: Duration = Duration::from_secs(2);
 /// One message of a kind in this time.
@@ -38,6 +43,8 @@ pub struct KafkaSink {
     producer: Live,
     /// The producer's handle, for [`Refresher`].
     current: Arc<Mutex<Handle>>,
+    /// When the producer was replaced last, and how long the next replacement waits after that.
+    renewed: Option<(Instant, Duration)>,
 }
 
 /// A producer that other threads may ask for metadata; only the worker polls it.
@@ -58,7 +65,7 @@ impl KafkaSink {
         let failures = Arc::new(Mutex::new(Vec::new()));
         let producer = Live::start(&config, &pending, &failures)?;
         let current = Arc::new(Mutex::new(Arc::clone(&producer.handle)));
-        Ok(KafkaSink { config, pending, failures, producer, current })
+        Ok(KafkaSink { config, pending, failures, producer, current, renewed: None })
     }
 
     /// What makes the producer look at a topic anew, for the thread that looks up topics.
@@ -122,11 +129,15 @@ impl Sink for KafkaSink {
 
     fn fatal(&mut self) -> Option<String> {
         let (code, reason) = self.producer.handle.client().fatal_error()?;
+        if self.renewed.is_some_and(|(at, wait)| at.elapsed() < wait) {
+            return None;
+        }
         Some(format!("{code}: {reason}"))
     }
 
     fn renew(&mut self) -> Result<(), ProduceError> {
         let fresh = Live::start(&self.config, &self.pending, &self.failures)?;
+        self.renewed = Some((Instant::now(), next_wait(self.renewed, Instant::now())));
         *lock(&self.current) = Arc::clone(&fresh.handle);
         let old = std::mem::replace(&mut self.producer, fresh);
         old.handle.purge(PurgeConfig::default().queue().inflight());
@@ -196,7 +207,11 @@ impl Live {
     fn serve(&self) -> usize {
         self.wake.clear();
         let mut served = 0;
-        while served < EVENTS_PER_POLL_MAX && self.wake.waiting() > 0 {
+        while self.wake.waiting() > 0 {
+            if served == EVENTS_PER_POLL_MAX {
+                self.wake.raise(); // librdkafka tells only of the first event in an empty queue
+                break;
+            }
             self.handle.poll(Duration::ZERO); // one event
             served += 1;
         }
@@ -286,6 +301,14 @@ impl ClientContext for Reports {
                 }
             }
         }
+    }
+}
+
+/// How long the renewal after this one waits: a right that is missing makes every new producer die at once.
+fn next_wait(last: Option<(Instant, Duration)>, now: Instant) -> Duration {
+    match last {
+        Some((at, wait)) if now.duration_since(at) < RENEW_CALM => (wait * 2).min(RENEW_WAIT_MAX),
+        _ => RENEW_WAIT_MIN,
     }
 }
 

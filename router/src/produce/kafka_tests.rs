@@ -103,7 +103,7 @@ fn a_refused_batch_is_told_with_its_reason() {
     assert_eq!(bench.send("logs.a", 0, Slot(7)), SendResult::Refused(Refusal::NotAuthorized));
     let topics = Topics::start(&bench.settings, CreateTopics::default(), Some(bench.sink.refresher())).unwrap();
     let topic = TopicName::parse("logs.a").unwrap();
-    topics.want(&topic);
+    topics.forget(&topic);
     bench.poll_until("the topic", |_| topics.state(&topic) == TopicState::Ready { partitions: 2 });
     bench.pending.reset(Slot(7));
     assert_eq!(bench.send("logs.a", 0, Slot(7)), SendResult::Queued);
@@ -199,6 +199,21 @@ fn a_broker_that_goes_and_comes_loses_nothing() {
     bench.cluster.broker_up(-1).unwrap();
     bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(1)));
     assert_eq!(bench.failures(), []);
+}
+
+#[test]
+fn renewals_in_a_row_wait_longer_and_longer() {
+    let start = Instant::now();
+    let mut last = None;
+    let waits: Vec<u64> = (0..7)
+        .map(|_| {
+            let wait = next_wait(last, start);
+            last = Some((start, wait));
+            wait.as_secs()
+        })
+        .collect();
+    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    assert_eq!(next_wait(last, start + RENEW_CALM), RENEW_WAIT_MIN);
 }
 
 #[test]

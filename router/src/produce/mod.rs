@@ -71,11 +71,12 @@ pub trait Sink {
     /// Records handed over and not reported yet.
     fn in_flight(&self) -> usize;
 
-    /// Why the producer is dead, if it is: nothing can be sent until [`Sink::renew`].
+    /// Why the producer is dead, if it is and it is time to replace it: nothing can be sent until [`Sink::renew`]. After
+    /// a renewal that did not help, the next is due only after a wait that grows.
     fn fatal(&mut self) -> Option<String>;
 
     /// Replaces the producer by a fresh one. Every record that is not acknowledged is reported as a failure to be
-    /// sent again; afterwards nothing is outstanding. Waiting between renewals is the caller's part.
+    /// sent again; afterwards nothing is outstanding.
     ///
     /// # Errors
     /// If no producer can be made; the old one stays.

@@ -53,7 +53,7 @@ pub struct Topics {
 
 impl Topics {
     /// Starts the thread. It ends with this value, after what it is waiting for. `producer`: is told to look anew at
-    /// each topic that becomes ready.
+    /// a topic that it refused, once that is ready.
     ///
     /// # Errors
     /// If no client or thread can be made.
@@ -97,7 +97,7 @@ impl Destinations for Topics {
     fn want(&self, topic: &TopicName) {
         let mut book = self.shared.book();
         if !book.entries.contains_key(topic) {
-            book.entries.insert(topic.clone(), Entry::new());
+            book.entries.insert(topic.clone(), Entry::new(false));
             drop(book);
             self.shared.changed.notify_one();
         }
@@ -109,7 +109,7 @@ impl Destinations for Topics {
 
     fn forget(&self, topic: &TopicName) {
         let mut book = self.shared.book();
-        book.entries.insert(topic.clone(), Entry::new());
+        book.entries.insert(topic.clone(), Entry::new(true));
         book.version += 1;
         drop(book);
         self.shared.changed.notify_one();
@@ -148,11 +148,13 @@ struct Entry {
     /// When it is looked up next; never while it is ready.
     next: Option<Instant>,
     backoff: Duration,
+    /// The producer has refused it, and remembers.
+    refused: bool,
 }
 
 impl Entry {
-    fn new() -> Entry {
-        Entry { state: TopicState::Unknown, next: Some(Instant::now()), backoff: BACKOFF_MIN }
+    fn new(refused: bool) -> Entry {
+        Entry { state: TopicState::Unknown, next: Some(Instant::now()), backoff: BACKOFF_MIN, refused }
     }
 }
 
@@ -164,6 +166,10 @@ impl Book {
 
     fn next(&self) -> Instant {
         self.entries.values().filter_map(|entry| entry.next).chain([self.probe_at]).min().unwrap_or(self.probe_at)
+    }
+
+    fn was_refused(&self, topic: &TopicName) -> bool {
+        self.entries.get(topic).is_some_and(|entry| entry.refused)
     }
 
     /// Notes what was found out about a topic. `soon`: how soon to look again, if it was not looked up in vain before.
@@ -223,7 +229,9 @@ impl Shared {
                         Err(reason)
                     }
                     Found::State(state) => {
-                        if let (TopicState::Ready { .. }, Some(producer)) = (&state, producer) {
+                        if let (TopicState::Ready { .. }, Some(producer)) = (&state, producer)
+                            && self.book().was_refused(&topic)
+                        {
                             producer.refresh(topic.as_str());
                         }
                         self.book().note(&topic, state, None);

@@ -93,7 +93,7 @@ fn brokers_that_do_not_answer_are_told_and_probed() {
 fn waits_grow_and_are_bounded() {
     let name = topic("logs.e");
     let mut book = Book {
-        entries: HashMap::from([(name.clone(), Entry::new())]),
+        entries: HashMap::from([(name.clone(), Entry::new(false))]),
         connection: Connection::Unknown,
         probe_at: Instant::now(),
         version: 0,

@@ -5,7 +5,7 @@
 
 use std::ffi::c_void;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -62,6 +62,11 @@ impl Wake {
     pub(super) fn clear(&self) {
         let mut count = [0; 8];
         let _nothing_there = (&self.event).read(&mut count);
+    }
+
+    /// Makes the descriptor readable: more is waiting than was served.
+    pub(super) fn raise(&self) {
+        let _already_readable = (&self.event).write(&ONE);
     }
 
     /// Waits until the descriptor is readable, at most `wait`.
