@@ -95,7 +95,7 @@ pub fn encode(out: &mut Vec<u8>, head: &Head, line: &Line<'_>) -> usize {
 }
 
 /// How many bytes of `bytes` a reader sees as text: what is not UTF-8 counts as the three bytes of its U+FFFD. Chunk offsets count so.
-pub fn sanitize(bytes: &[u8]) -> u64 {
+pub fn text_bytes(bytes: &[u8]) -> u64 {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.len() as u64,
         Err(_) => String::from_utf8_lossy(bytes).len() as u64,

@@ -9,7 +9,7 @@ mod source;
 mod timestamp;
 
 pub use decode::{Kubernetes, Owner, Provenance, Record, RecordError};
-pub use encode::{Head, KubernetesHead, Line, encode, sanitize};
+pub use encode::{Head, KubernetesHead, Line, encode, text_bytes};
 pub use key::{key, partition_of};
 pub use source::{Source, SourceError};
 pub use timestamp::Timestamp;

@@ -5,8 +5,9 @@
 /// Grammar: `YYYY-MM-DDThh:mm:ss[.f…]` and `Z` or `±hh:mm`; the fraction has 1 to 9 digits where there is one (CRI's Go layout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp<'a> {
-    /// `YYYY-MM-DDThh:mm:ss`, and the fraction with its point.
-    local: &'a [u8],
+    text: &'a [u8],
+    /// `YYYY-MM-DDThh:mm:ss`, and the fraction with its point: how much of `text`.
+    local_bytes: usize,
     /// Seconds east of UTC.
     offset_seconds: i32,
 }
@@ -33,14 +34,24 @@ impl<'a> Timestamp<'a> {
             _ => 0,
         };
         let offset_seconds = offset(&rest[fraction..])?;
-        Some(Self { local: &text[..SECONDS_BYTES + fraction], offset_seconds })
+        Some(Self { text, local_bytes: SECONDS_BYTES + fraction, offset_seconds })
+    }
+
+    /// The text that was parsed.
+    pub fn as_written(&self) -> &'a [u8] {
+        self.text
+    }
+
+    #[inline]
+    fn local(&self) -> &'a [u8] {
+        &self.text[..self.local_bytes]
     }
 
     /// Appends the timestamp in UTC with `Z`, its fraction as it was written.
     #[inline]
     pub fn write_utc(&self, out: &mut Vec<u8>) {
         if self.offset_seconds == 0 {
-            out.extend_from_slice(self.local);
+            out.extend_from_slice(self.local());
         } else {
             self.write_shifted(out);
         }
@@ -50,7 +61,7 @@ impl<'a> Timestamp<'a> {
     /// Seconds since 1970 in UTC, the fraction left out. Used to order files.
     pub fn epoch_seconds(&self) -> i64 {
         let number = |from: usize, to: usize| {
-            self.local[from..to].iter().fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
+            self.text[from..to].iter().fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
         };
         let days = days_from_civil(number(0, 4), number(5, 7), number(8, 10));
         days * 86_400 + number(11, 13) * 3_600 + number(14, 16) * 60 + number(17, 19) - i64::from(self.offset_seconds)
@@ -58,7 +69,7 @@ impl<'a> Timestamp<'a> {
 
     /// The fraction of the second in nanoseconds.
     pub fn nanoseconds(&self) -> u32 {
-        let digits = self.local.get(SECONDS_BYTES + 1..).unwrap_or_default();
+        let digits = self.local().get(SECONDS_BYTES + 1..).unwrap_or_default();
         let padded = digits.iter().copied().chain(std::iter::repeat(b'0')).take(FRACTION_DIGITS_MAX);
         padded.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
     }
@@ -72,7 +83,7 @@ impl<'a> Timestamp<'a> {
         // A year before 0 or after 9999 cannot be written in RFC 3339; the offset is at most a day, so it is clamped to the edge.
         let text = format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year.clamp(0, 9999));
         out.extend_from_slice(text.as_bytes());
-        out.extend_from_slice(&self.local[SECONDS_BYTES..]);
+        out.extend_from_slice(&self.local()[SECONDS_BYTES..]);
     }
 }
 

@@ -1,0 +1,9 @@
+//! What is remembered, and only after Kafka acknowledged it. Input: acknowledgements. Output: positions that survive `kill -9`.
+
+mod ledger;
+mod state;
+mod store;
+
+pub use ledger::{Ledger, Settled};
+pub use state::{EpochState, FileState, Guard, InstanceKey, InstanceState};
+pub use store::{Loaded, Store, StoreError, sync_folder};

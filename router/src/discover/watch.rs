@@ -1,0 +1,220 @@
+//! The inotify watch: one instance, one watch for each folder, never one for a file.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::ContainerDir;
+
+/// What could not be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// No inotify instance is left on this node (`fs.inotify.max_user_instances`).
+    #[error("cannot make an inotify instance")]
+    Init(#[source] io::Error),
+    /// A folder cannot be watched; `ENOSPC` means that `fs.inotify.max_user_watches` is used up.
+    #[error("cannot watch {}", path.display())]
+    Add {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// One event on a name in a container's folder, in the order in which the kernel saw them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameEvent {
+    /// A file was made under this name.
+    Created(String),
+    /// A file lost this name; the same cookie tells where it went.
+    MovedFrom(String, u32),
+    /// A file got this name.
+    MovedTo(String, u32),
+    /// A name was removed.
+    Deleted(String),
+}
+
+/// What happened since the last read.
+#[derive(Debug, Default)]
+pub struct DirChange {
+    /// Events on the names of files, in order.
+    pub names: Vec<NameEvent>,
+    /// Whether something was written to a file.
+    pub written: bool,
+}
+
+/// What a watched folder is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Root,
+    Pod(String),
+    Container(ContainerDir),
+}
+
+/// Watches the pods folder, the pods' folders and the containers' folders.
+#[derive(Debug)]
+pub struct Watcher {
+    inotify: Inotify,
+    places: HashMap<WatchDescriptor, Place>,
+    descriptors: HashMap<Place, WatchDescriptor>,
+    buffer: Vec<u8>,
+    /// Changes of containers' folders since they were last taken.
+    pub changes: HashMap<ContainerDir, DirChange>,
+    /// Pods' folders whose list of containers may have changed; the pods folder itself is the empty name.
+    pub folders: Vec<String>,
+    /// Whether the kernel's queue ran over: everything must be looked at again.
+    pub overflowed: bool,
+}
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+impl Watcher {
+    /// Makes the watch.
+    ///
+    /// # Errors
+    /// [`WatchError::Init`].
+    pub fn new() -> Result<Self, WatchError> {
+        let inotify = Inotify::init().map_err(WatchError::Init)?;
+        Ok(Self {
+            inotify,
+            places: HashMap::new(),
+            descriptors: HashMap::new(),
+            buffer: vec![0; BUFFER_BYTES],
+            changes: HashMap::new(),
+            folders: Vec::new(),
+            overflowed: false,
+        })
+    }
+
+    /// Watches the pods folder; doing it again costs nothing.
+    ///
+    /// # Errors
+    /// [`WatchError::Add`].
+    pub fn watch_root(&mut self, path: &Path) -> Result<(), WatchError> {
+        self.add(path, folder_mask(), Place::Root)
+    }
+
+    /// Watches a pod's folder.
+    ///
+    /// # Errors
+    /// [`WatchError::Add`].
+    pub fn watch_pod(&mut self, path: &Path, folder: &str) -> Result<(), WatchError> {
+        self.add(path, folder_mask(), Place::Pod(folder.to_owned()))
+    }
+
+    /// Watches a container's folder; `writes` says whether writing to its files is told too.
+    ///
+    /// # Errors
+    /// [`WatchError::Add`].
+    pub fn watch_container(&mut self, path: &Path, dir: &ContainerDir, writes: bool) -> Result<(), WatchError> {
+        let mask = folder_mask() | WatchMask::MOVED_FROM;
+        let mask = if writes { mask | WatchMask::MODIFY } else { mask };
+        self.add(path, mask, Place::Container(dir.clone()))
+    }
+
+    /// Whether a container's folder is watched.
+    pub fn is_watched(&self, dir: &ContainerDir) -> bool {
+        self.descriptors.contains_key(&Place::Container(dir.clone()))
+    }
+
+    /// How many folders are watched.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether nothing is watched.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn add(&mut self, path: &Path, mask: WatchMask, place: Place) -> Result<(), WatchError> {
+        let added = self.inotify.watches().add(path, mask);
+        let descriptor = added.map_err(|source| WatchError::Add { path: path.to_owned(), source })?;
+        self.descriptors.insert(place.clone(), descriptor.clone());
+        self.places.insert(descriptor, place);
+        Ok(())
+    }
+
+    /// Waits until there is something to read here or at `other`, at most this long.
+    pub fn wait(&self, other: Option<BorrowedFd<'_>>, longest: Duration) {
+        let own = self.inotify.as_fd();
+        let mut descriptors = [own, other.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let timeout = longest.try_into().ok();
+        // An interrupted or failed wait is an early end of it: the caller looks at everything anyway.
+        let _ = poll(&mut descriptors, timeout.as_ref());
+    }
+
+    /// Takes all events that are there into `changes`, `folders` and `overflowed`, without waiting.
+    ///
+    /// # Errors
+    /// The error of reading the inotify descriptor.
+    pub fn read(&mut self) -> io::Result<()> {
+        loop {
+            let events = match self.inotify.read_events(&mut self.buffer) {
+                Ok(events) => events,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            for event in events {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    self.overflowed = true;
+                    continue;
+                }
+                let Some(place) = self.places.get(&event.wd) else { continue };
+                match place {
+                    Place::Root => self.folders.push(String::new()),
+                    Place::Pod(folder) => self.folders.push(folder.clone()),
+                    Place::Container(dir) => {
+                        if !self.changes.contains_key(dir) {
+                            self.changes.insert(dir.clone(), DirChange::default());
+                        }
+                        if let Some(change) = self.changes.get_mut(dir) {
+                            note(change, event.mask, event.cookie, event.name);
+                        }
+                    }
+                }
+                if event.mask.contains(EventMask::IGNORED)
+                    && let Some(place) = self.places.remove(&event.wd)
+                {
+                    self.descriptors.remove(&place);
+                }
+            }
+        }
+    }
+}
+
+fn folder_mask() -> WatchMask {
+    WatchMask::CREATE
+        | WatchMask::MOVED_TO
+        | WatchMask::DELETE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF
+        | WatchMask::ONLYDIR
+}
+
+fn note(change: &mut DirChange, mask: EventMask, cookie: u32, name: Option<&std::ffi::OsStr>) {
+    if mask.contains(EventMask::MODIFY) {
+        change.written = true;
+        return;
+    }
+    let Some(name) = name.and_then(|name| name.to_str()) else { return };
+    let name = name.to_owned();
+    if mask.contains(EventMask::CREATE) {
+        change.names.push(NameEvent::Created(name));
+    } else if mask.contains(EventMask::MOVED_FROM) {
+        change.names.push(NameEvent::MovedFrom(name, cookie));
+    } else if mask.contains(EventMask::MOVED_TO) {
+        change.names.push(NameEvent::MovedTo(name, cookie));
+    } else if mask.contains(EventMask::DELETE) {
+        change.names.push(NameEvent::Deleted(name));
+    }
+}

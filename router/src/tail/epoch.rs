@@ -1,0 +1,246 @@
+//! One epoch of a container instance: its files, how far they were read, and how far that was acknowledged.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    time::{Instant, UNIX_EPOCH},
+};
+
+use crate::{
+    checkpoint::{EpochState, FileState, Guard, Ledger},
+    parse::cri::GRAMMAR,
+    pipeline::Pipeline,
+};
+
+use super::{Place, Positions, read::LongLine};
+
+const GUARD_BYTES: u64 = 256;
+const EPOCH_ID_BYTES: usize = 10;
+
+/// A short random text of letters and digits: 50 bits, enough that no two epochs of one container instance are ever alike.
+pub fn new_epoch_id() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; EPOCH_ID_BYTES];
+    let random = File::open("/dev/urandom").and_then(|mut file| io::Read::read_exact(&mut file, &mut bytes));
+    random.expect("every Linux has /dev/urandom");
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+}
+
+/// A file of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochFile {
+    /// What is stored of it.
+    pub state: FileState,
+    /// Since when its end was looked for: it has a successor, or its container ended.
+    pub ending_since: Option<Instant>,
+    /// The size in bytes that was last seen while its end was looked for, and since when.
+    pub still: Option<(u64, Instant)>,
+}
+
+impl EpochFile {
+    /// A file as it was stored.
+    pub fn new(state: FileState) -> Self {
+        Self { state, ending_since: None, still: None }
+    }
+}
+
+/// One epoch.
+#[derive(Debug)]
+pub struct Epoch {
+    /// The text in `fairlead.source`.
+    pub id: String,
+    /// The partition, once the topic was seen.
+    pub partition: Option<i32>,
+    /// Whether it does not wait for the epochs before it.
+    pub late: bool,
+    /// Its files in reading order.
+    pub files: VecDeque<EpochFile>,
+    /// The place that the next file gets.
+    pub next_place: u32,
+    /// Its lines on their way.
+    pub pipeline: Pipeline,
+    /// The next byte to read.
+    pub cursor: Place,
+    /// What is acknowledged without a gap.
+    pub acknowledged: Positions,
+    /// What is acknowledged and durable.
+    pub stored: Positions,
+    /// What is in flight.
+    pub ledger: Ledger,
+    /// Whether no file follows the last one: the container ended, or another epoch began.
+    pub closed: bool,
+    /// Whether everything was read.
+    pub read_out: bool,
+    /// Whether everything was read and acknowledged.
+    pub finished: bool,
+    /// Whether that is durable too.
+    pub stored_finished: bool,
+    /// Whether reading waits until the state is stored.
+    pub awaits_store: bool,
+    /// The grammar that its numbers were made with.
+    pub grammar: u32,
+    /// The positions of the latest entry in the ledger.
+    pub(super) entered: Positions,
+    pub(super) open: Option<(u32, File)>,
+    pub(super) long: Option<LongLine>,
+    /// How far a newline was looked for in vain, from the cursor on.
+    pub(super) scanned: u64,
+}
+
+impl Epoch {
+    /// Takes up an epoch as it was stored, or a new one.
+    pub fn new(state: &EpochState, pipeline: Pipeline) -> Self {
+        Self {
+            id: state.epoch.clone(),
+            partition: state.partition,
+            late: state.late,
+            files: state.files.iter().map(|file| EpochFile::new(*file)).collect(),
+            next_place: state.files.last().map_or(0, |file| file.place + 1),
+            pipeline,
+            cursor: state.at.lowest(),
+            acknowledged: state.at,
+            stored: state.at,
+            ledger: Ledger::default(),
+            closed: state.late,
+            read_out: state.finished,
+            finished: state.finished,
+            stored_finished: state.finished,
+            awaits_store: false,
+            grammar: state.grammar,
+            entered: state.at,
+            open: None,
+            long: None,
+            scanned: 0,
+        }
+    }
+
+    /// What is stored of it.
+    pub fn state(&self, guard: Option<Guard>) -> EpochState {
+        EpochState {
+            epoch: self.id.clone(),
+            topic: self.pipeline.origin().topic.to_string(),
+            partition: self.partition,
+            grammar: self.grammar,
+            late: self.late,
+            files: self.files.iter().map(|file| file.state).collect(),
+            at: self.acknowledged,
+            guard,
+            finished: self.finished,
+        }
+    }
+
+    /// The stored form of a new epoch over these links, read from the beginning of the first.
+    pub fn fresh(topic: &str, links: &[u32], late: bool) -> EpochState {
+        let file =
+            |(place, link): (usize, &u32)| FileState { place: place as u32, link: *link, complete: None, first: None };
+        EpochState {
+            epoch: new_epoch_id(),
+            topic: topic.to_owned(),
+            partition: None,
+            grammar: GRAMMAR,
+            late,
+            files: links.iter().enumerate().map(file).collect(),
+            at: Positions::default(),
+            guard: None,
+            finished: false,
+        }
+    }
+
+    /// Appends a file that is shown to follow.
+    pub fn append(&mut self, link: u32) {
+        let state = FileState { place: self.next_place, link, complete: None, first: None };
+        self.next_place += 1;
+        self.files.push_back(EpochFile::new(state));
+        self.awaits_store = true;
+    }
+
+    /// The last of its files.
+    pub fn last_link(&self) -> Option<u32> {
+        self.files.back().map(|file| file.state.link)
+    }
+
+    /// The link of the file that is read now.
+    pub fn current_link(&self) -> Option<u32> {
+        self.file_at(self.cursor.file).map(|file| file.state.link)
+    }
+
+    /// The file at a place of the list, unless it was let go.
+    pub fn file_at(&self, place: u32) -> Option<&EpochFile> {
+        self.files.iter().find(|file| file.state.place == place)
+    }
+
+    pub(super) fn index_of(&self, place: u32) -> Option<usize> {
+        self.files.iter().position(|file| file.state.place == place)
+    }
+
+    /// Whether a link is durably done with here: all of it is acknowledged, or it is not one of this epoch's.
+    pub fn is_past(&self, link: u32) -> bool {
+        self.files
+            .iter()
+            .filter(|file| file.state.link == link)
+            .all(|file| self.stored_finished || file.state.place < self.stored.lowest().file)
+    }
+
+    /// How many bytes of a link this epoch accounts for; `None`: it is not one of its files, `u64::MAX`: as many as will come.
+    pub fn covers(&self, link: u32) -> Option<u64> {
+        self.files.iter().find(|file| file.state.link == link).map(|file| file.state.complete.unwrap_or(u64::MAX))
+    }
+
+    /// Forgets a file that was let go.
+    pub fn forget(&mut self, link: u32) {
+        self.files.retain(|file| file.state.link != link);
+        if self.open.as_ref().is_some_and(|(open, _)| *open == link) {
+            self.open = None;
+        }
+    }
+
+    /// Closes the descriptor: an idle file costs none.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Whether a descriptor is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Goes back to what is acknowledged, once nothing is in flight.
+    pub fn rewind(&mut self) {
+        self.pipeline.rewind(&self.acknowledged, self.cursor);
+        self.cursor = self.acknowledged.lowest();
+        self.entered = self.acknowledged;
+        self.long = None;
+        self.scanned = 0;
+        self.read_out = false;
+    }
+}
+
+/// Takes the proof that a file is known again by: its birth, and a checksum of what stands before an offset.
+///
+/// # Errors
+/// The error of reading the file.
+pub fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
+    let from = place.offset.saturating_sub(GUARD_BYTES);
+    let mut bytes = vec![0; (place.offset - from) as usize];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(Guard { place: place.file, offset: place.offset, checksum: crc32fast::hash(&bytes), born: born(file) })
+}
+
+/// Whether a file is the one that the guard was taken of.
+///
+/// # Errors
+/// The error of reading the file, but not that it is too short, which is an answer.
+pub fn is_same(file: &File, guard: &Guard) -> io::Result<bool> {
+    match take_guard(file, Place { file: guard.place, offset: guard.offset }) {
+        Ok(now) => Ok(now == *guard),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn born(file: &File) -> Option<i128> {
+    let created = file.metadata().ok()?.created().ok()?;
+    created.duration_since(UNIX_EPOCH).ok().and_then(|since| i128::try_from(since.as_nanos()).ok())
+}

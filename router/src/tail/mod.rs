@@ -1,0 +1,13 @@
+//! Reads the files of an epoch in order: bounded reads, rotation, truncation. Input: held files. Output: physical lines, borrowed from the read
+//! buffer, to the [`pipeline`](crate::pipeline).
+//!
+//! Nothing is read that cannot be numbered for good: a rotated file is left only when it is complete, and its size is stored before the next one
+//! is read.
+
+mod epoch;
+mod place;
+mod read;
+
+pub use epoch::{Epoch, EpochFile, is_same, new_epoch_id, take_guard};
+pub use place::{Place, Positions, StreamPosition};
+pub use read::{ReadContext, Step, TailError, Turn};

@@ -1,0 +1,45 @@
+//! Places in a run of files, and what is remembered of them.
+
+use serde::{Deserialize, Serialize};
+
+/// A place in a run: which of its files, and the offset there in bytes.
+///
+/// `file` is the file's place in the epoch's list, counted from 0 and never counted anew, so that places compare in reading order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The file's place in the epoch's list.
+    pub file: u32,
+    /// Bytes from the file's beginning.
+    pub offset: u64,
+}
+
+/// Where one stream stands: everything of it before the place is done, and its next physical line has this number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPosition {
+    /// The place.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The number of the stream's next physical line.
+    pub next: u64,
+}
+
+/// The positions of a run, by file descriptor: 0 lines that cannot be parsed, 1 stdout, 2 stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Positions(pub [StreamPosition; 3]);
+
+impl Positions {
+    /// All streams at one place, counting from 0.
+    pub fn start_at(place: Place) -> Self {
+        Self([StreamPosition { place, next: 0 }; 3])
+    }
+
+    /// Where reading begins: the lowest place of any stream.
+    pub fn lowest(&self) -> Place {
+        self.0.iter().map(|stream| stream.place).min().unwrap_or_default()
+    }
+
+    /// The same places with all numbers back at 0, as a new epoch has them.
+    pub fn renumbered(&self) -> Self {
+        Self(self.0.map(|stream| StreamPosition { next: 0, ..stream }))
+    }
+}

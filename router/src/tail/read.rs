@@ -1,0 +1,329 @@
+//! One bounded read of an epoch.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use fairlead_contract::record::Stream;
+use memchr::{memchr, memrchr};
+
+use super::{Epoch, Place};
+use crate::{
+    checkpoint::InstanceKey,
+    hold::{HeldFolder, Writers, writers},
+    parse::cri,
+    pipeline::{Limits, Made, NotSent, Output},
+    produce::{Pending, Sink, Slot},
+};
+
+/// How long a writer may keep a rotated file open before the clock decides, and how long its size must have stood still then.
+const WRITER_WAIT: Duration = Duration::from_secs(5);
+const STILL: Duration = Duration::from_millis(200);
+
+/// What a read needs besides the epoch.
+pub struct ReadContext<'a> {
+    /// Where the files are.
+    pub held: &'a HeldFolder,
+    /// Whose they are.
+    pub key: &'a InstanceKey,
+    /// The read buffer; its size bounds a read.
+    pub buffer: &'a mut [u8],
+    /// Room for one encoded record.
+    pub value: &'a mut Vec<u8>,
+    /// The producer.
+    pub sink: &'a mut dyn Sink,
+    /// Counts of records that are not acknowledged.
+    pub pending: &'a Pending,
+    /// A slot for this read.
+    pub slot: Slot,
+    /// The limits of joining and cutting.
+    pub limits: Limits,
+    /// The time of this read.
+    pub now: Instant,
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Lines were read; there may be more.
+    Read,
+    /// There is nothing new.
+    Idle,
+    /// The end of a file is looked for; look again soon.
+    Ending,
+    /// A file is complete; the state must be stored before the next read.
+    Advanced,
+    /// Everything was read.
+    ReadOut,
+    /// The file is shorter than what was read of it.
+    Truncated,
+}
+
+/// Why an epoch cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The held file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The producer took no record.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+}
+
+/// A physical line that is longer than the read buffer and whose end was found.
+#[derive(Clone, Copy, Debug)]
+pub struct LongLine {
+    stream: Stream,
+    full: bool,
+    wanted: bool,
+    /// Offset of its newline.
+    end: u64,
+}
+
+impl Epoch {
+    /// Reads once. After [`TailError::NotSent`] the epoch must go back to its acknowledged positions.
+    pub fn step(&mut self, context: &mut ReadContext<'_>) -> Turn<Step> {
+        let partition = self.partition.expect("only an epoch with a partition is read");
+        let ReadContext { held, key, buffer, value, sink, pending, slot, limits, now } = context;
+        let mut out = Output { sink: &mut **sink, pending, slot: *slot, partition, value, made: Made::default() };
+        let run = Run { held, key, limits, now: *now };
+        let step = self.read(&run, buffer, &mut out);
+        let made = out.made;
+        let slot_used = self.enter(*slot, &made, step.is_err());
+        Turn { result: step, made, slot_used }
+    }
+
+    /// Puts what was made into the ledger, unless nothing was made and no position moved.
+    fn enter(&mut self, slot: Slot, made: &Made, failed: bool) -> bool {
+        let after = self.pipeline.positions(self.cursor);
+        if made.records == 0 && !failed && after == self.entered {
+            return false;
+        }
+        self.entered = after;
+        self.ledger.push(slot, after, made.bytes, made.covered, made.records);
+        true
+    }
+
+    fn read(&mut self, run: &Run<'_>, buffer: &mut [u8], out: &mut Output<'_>) -> Result<Step, TailError> {
+        let Some(index) = self.index_of(self.cursor.file) else { return Ok(Step::Idle) };
+        let complete = self.files[index].state.complete;
+        let offset = self.cursor.offset + self.scanned;
+        let left = complete.map_or(u64::MAX, |size| size.saturating_sub(offset));
+        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        self.open_current(run, index)?;
+        let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
+        let got = file
+            .read_at(&mut buffer[..want], offset)
+            .map_err(|source| run.failed(self.files[index].state.link, source))?;
+        let bytes = &buffer[..got];
+        if let Some(long) = self.long {
+            return if got == 0 { Ok(Step::Truncated) } else { self.read_long(long, bytes, run, out) };
+        }
+        if self.scanned > 0 {
+            return self.scan_on(index, bytes, run, out);
+        }
+        let Some(last_newline) = memrchr(b'\n', bytes) else {
+            if got == buffer.len() {
+                self.scanned = got as u64;
+                return Ok(Step::Read);
+            }
+            return self.at_end(index, got as u64, run, out);
+        };
+        self.take_lines(&bytes[..=last_newline], run, out)?;
+        if got == last_newline + 1 || got == buffer.len() {
+            Ok(Step::Read)
+        } else {
+            self.at_end(index, (got - last_newline - 1) as u64, run, out)
+        }
+    }
+
+    #[inline]
+    fn take_lines(&mut self, bytes: &[u8], run: &Run<'_>, out: &mut Output<'_>) -> Result<(), TailError> {
+        let mut rest = bytes;
+        while let Some(end) = memchr(b'\n', rest) {
+            self.pipeline.line(self.cursor, &rest[..end], run.now, run.limits, out)?;
+            self.cursor.offset += end as u64 + 1;
+            rest = &rest[end + 1..];
+        }
+        out.made.read_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Looks for the newline of a line that is longer than the buffer, without keeping it.
+    fn scan_on(&mut self, index: usize, bytes: &[u8], run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
+        if let Some(newline) = memchr(b'\n', bytes) {
+            let end = self.cursor.offset + self.scanned + newline as u64;
+            self.scanned = 0;
+            return self.begin_long(index, end, run, out);
+        }
+        if bytes.is_empty() {
+            return self.at_end(index, self.scanned, run, out);
+        }
+        self.scanned += bytes.len() as u64;
+        Ok(Step::Read)
+    }
+
+    fn begin_long(&mut self, index: usize, end: u64, run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
+        let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
+        let mut head = vec![0; cri::HEAD_BYTES_MAX.min((end - self.cursor.offset) as usize)];
+        let link = self.files[index].state.link;
+        file.read_exact_at(&mut head, self.cursor.offset).map_err(|source| run.failed(link, source))?;
+        let Some(parsed) = cri::parse(&head) else {
+            self.pipeline.bad(self.cursor, out);
+            self.cursor.offset = end + 1;
+            return Ok(Step::Read);
+        };
+        let content_at = self.cursor.offset + (head.len() - parsed.content.len()) as u64;
+        let wanted = self.pipeline.begin_long(self.cursor, &parsed, run.now, out);
+        self.long = Some(LongLine { stream: parsed.stream, full: !parsed.partial, wanted, end });
+        self.cursor.offset = content_at;
+        Ok(Step::Read)
+    }
+
+    fn read_long(
+        &mut self,
+        long: LongLine,
+        bytes: &[u8],
+        run: &Run<'_>,
+        out: &mut Output<'_>,
+    ) -> Result<Step, TailError> {
+        let left = (long.end - self.cursor.offset) as usize;
+        let content = &bytes[..bytes.len().min(left)];
+        if long.wanted {
+            self.pipeline.push(long.stream, content, run.now, run.limits, out)?;
+        }
+        self.cursor.offset += content.len() as u64;
+        out.made.read_bytes += content.len() as u64;
+        if self.cursor.offset == long.end && bytes.len() >= content.len() {
+            if long.wanted {
+                self.pipeline.end(long.stream, long.full, out)?;
+            }
+            self.cursor.offset += 1;
+            self.long = None;
+        }
+        Ok(Step::Read)
+    }
+
+    /// The end of what is there, `torn` bytes behind the last newline.
+    fn at_end(&mut self, index: usize, torn: u64, run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
+        let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
+        let size = file.metadata().map_err(|source| run.failed(self.files[index].state.link, source))?.len();
+        let read_to = self.cursor.offset + torn;
+        if size < read_to {
+            return Ok(Step::Truncated);
+        }
+        let is_last = index + 1 == self.files.len();
+        if is_last && !self.closed {
+            return Ok(if size > read_to { Step::Read } else { Step::Idle });
+        }
+        let known = self.files[index].state.complete;
+        let complete = match known {
+            Some(size) => size,
+            None => match self.complete_size(index, run.now) {
+                Some(size) => size,
+                None if size > read_to => return Ok(Step::Read),
+                None => return Ok(Step::Ending),
+            },
+        };
+        self.files[index].state.complete = Some(complete);
+        if complete > read_to {
+            self.awaits_store |= known.is_none();
+            return Ok(Step::Read);
+        }
+        if torn > 0 {
+            self.pipeline.bad(self.cursor, out);
+        }
+        self.scanned = 0;
+        self.open = None;
+        if is_last {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                self.pipeline.flush(stream, out)?;
+            }
+            self.cursor.offset = complete;
+            self.read_out = true;
+            self.awaits_store |= known.is_none();
+            return Ok(Step::ReadOut);
+        }
+        self.cursor = Place { file: self.files[index + 1].state.place, offset: 0 };
+        self.files[index + 1].state.first.get_or_insert(self.pipeline.next_numbers());
+        self.awaits_store = true;
+        Ok(Step::Advanced)
+    }
+
+    /// The size of a file that nobody writes to any more; `None` while somebody may.
+    fn complete_size(&mut self, index: usize, now: Instant) -> Option<u64> {
+        let (_, open) = self.open.as_ref()?;
+        let file = &mut self.files[index];
+        let since = *file.ending_since.get_or_insert(now);
+        let nobody = writers(open);
+        let size = open.metadata().ok()?.len();
+        if nobody == Writers::None {
+            return Some(size);
+        }
+        let (still_size, still_since) = *file.still.get_or_insert((size, now));
+        if still_size != size {
+            file.still = Some((size, now));
+            return None;
+        }
+        let waited = nobody == Writers::Unknown || now.duration_since(since) >= WRITER_WAIT;
+        (waited && now.duration_since(still_since) >= STILL).then_some(size)
+    }
+
+    fn open_current(&mut self, run: &Run<'_>, index: usize) -> Result<(), TailError> {
+        let link = self.files[index].state.link;
+        if self.open.as_ref().is_none_or(|(open, _)| *open != link) {
+            let file = File::open(run.held.path(run.key, link)).map_err(|source| run.failed(link, source))?;
+            self.open = Some((link, file));
+        }
+        Ok(())
+    }
+
+    /// Sends the fragments that waited too long.
+    pub fn flush_overdue(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
+        let partition = self.partition.expect("only an epoch with a partition is read");
+        let streams: Vec<_> = self.pipeline.overdue(self.cursor, context.now, &context.limits).collect();
+        let ReadContext { sink, pending, slot, value, .. } = context;
+        let mut out = Output { sink: &mut **sink, pending, slot: *slot, partition, value, made: Made::default() };
+        // A line that is being read right now is not cut by a clock.
+        let being_read = self.long.map(|long| long.stream);
+        let mut flushed = streams.into_iter().filter(|stream| Some(*stream) != being_read);
+        let result = flushed.try_for_each(|stream| self.pipeline.flush(stream, &mut out)).map_err(TailError::from);
+        let made = out.made;
+        let slot_used = self.enter(*slot, &made, result.is_err());
+        Turn { result, made, slot_used }
+    }
+}
+
+/// What a read or a flush did.
+#[derive(Debug)]
+pub struct Turn<T> {
+    /// How it ended.
+    pub result: Result<T, TailError>,
+    /// What was made, also where it failed in the end.
+    pub made: Made,
+    /// Whether the slot stands in the ledger now.
+    pub slot_used: bool,
+}
+
+struct Run<'a> {
+    held: &'a HeldFolder,
+    key: &'a InstanceKey,
+    limits: &'a Limits,
+    now: Instant,
+}
+
+impl Run<'_> {
+    fn failed(&self, link: u32, source: io::Error) -> TailError {
+        TailError::File { path: self.held.path(self.key, link), source }
+    }
+}

@@ -1,0 +1,165 @@
+//! One container instance: its held files and its epochs.
+
+use std::{collections::BTreeMap, fs::File};
+
+use fairlead_contract::topic::TopicName;
+
+use crate::{
+    checkpoint::{EpochState, InstanceKey, InstanceState},
+    discover::NameEvent,
+    hold::HeldFolder,
+    metrics::NamespaceMetrics,
+    pipeline::{Identity, Origin, Pipeline},
+    tail::{Epoch, Place, take_guard},
+};
+
+/// A held file of the instance.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Device and inode number.
+    pub inode: (u64, u64),
+    /// Its name in the container's folder when that was last looked at.
+    pub name: Option<String>,
+    /// Bytes that it had when the router started, if it was held then.
+    pub bytes_at_start: u64,
+}
+
+/// One container instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// Which one.
+    pub key: InstanceKey,
+    /// Who writes.
+    pub identity: Identity,
+    /// Where its lines go.
+    pub topic: TopicName,
+    /// The number of its next link.
+    pub next_link: u32,
+    /// What is held.
+    pub links: BTreeMap<u32, Link>,
+    /// Held files that stand in no epoch yet.
+    pub unplaced: Vec<u32>,
+    /// Its epochs, oldest first.
+    pub epochs: Vec<Epoch>,
+    /// Events since new files were last placed.
+    pub events: Vec<NameEvent>,
+    /// Whether `events` are all that happened since then.
+    pub gapless: bool,
+    /// Whether no file will follow: a higher restart count exists, or the folder is gone.
+    pub ended: bool,
+    /// Whether the kubelet's folder still has files of it.
+    pub has_names: bool,
+    /// Whether it stands in the queue of those to be read.
+    pub queued: bool,
+    /// The counters of its namespace.
+    pub counters: NamespaceMetrics,
+}
+
+impl Instance {
+    /// An instance of which nothing is held yet.
+    pub fn new(key: InstanceKey, identity: Identity, topic: TopicName, counters: NamespaceMetrics) -> Self {
+        Self {
+            key,
+            identity,
+            topic,
+            next_link: 0,
+            links: BTreeMap::new(),
+            unplaced: Vec::new(),
+            epochs: Vec::new(),
+            events: Vec::new(),
+            gapless: false,
+            ended: false,
+            has_names: false,
+            queued: false,
+            counters,
+        }
+    }
+
+    /// The link that holds a file.
+    pub fn link_of(&self, inode: (u64, u64)) -> Option<u32> {
+        self.links.iter().find(|(_, link)| link.inode == inode).map(|(number, _)| *number)
+    }
+
+    /// Adds an epoch. What begins before `again_until` is marked as a possible repeat.
+    pub fn begin(&mut self, state: &EpochState, host: &str, again_until: Place) {
+        let origin = Origin::new(self.topic.clone(), host, &self.identity, &state.epoch);
+        let pipeline = Pipeline::new(origin, &state.at, again_until);
+        if !state.late {
+            // The numbers of what came before end here.
+            self.epochs.iter_mut().filter(|epoch| !epoch.late).for_each(|epoch| epoch.closed = true);
+        }
+        let mut epoch = Epoch::new(state, pipeline);
+        epoch.closed |= self.ended;
+        self.epochs.push(epoch);
+    }
+
+    /// No file will follow the last one.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.epochs.iter_mut().for_each(|epoch| epoch.closed = true);
+    }
+
+    /// The epoch that new files may be appended to.
+    pub fn growing(&mut self) -> Option<&mut Epoch> {
+        self.epochs.iter_mut().rev().find(|epoch| !epoch.late).filter(|epoch| !epoch.closed)
+    }
+
+    /// The places of the epochs that may be read now: the first unread one, and those of late bytes.
+    pub fn readable(&self) -> Vec<usize> {
+        let first = self.epochs.iter().position(|epoch| !epoch.late && !epoch.read_out);
+        let late =
+            self.epochs.iter().enumerate().filter(|(_, epoch)| epoch.late && !epoch.read_out).map(|(place, _)| place);
+        first.into_iter().chain(late).collect()
+    }
+
+    /// Whether records are in flight.
+    pub fn is_flying(&self) -> bool {
+        self.epochs.iter().any(|epoch| !epoch.ledger.is_empty())
+    }
+
+    /// What is to be stored now.
+    pub fn snapshot(&mut self, held: &HeldFolder) -> InstanceState {
+        let key = self.key.clone();
+        let epochs = self.epochs.iter().map(|epoch| {
+            let place = epoch.acknowledged.lowest();
+            let link = epoch.file_at(place.file).map(|file| file.state.link);
+            let file = link.filter(|_| !epoch.finished).and_then(|link| File::open(held.path(&key, link)).ok());
+            // Without a guard the position still holds; it only cannot be checked against a truncation while we were away.
+            epoch.state(file.and_then(|file| take_guard(&file, place).ok()))
+        });
+        InstanceState { epochs: epochs.collect(), key: self.key.clone(), next_link: self.next_link }
+    }
+
+    /// The state as it was last put is durable now. Returns whether reading had waited for that.
+    pub fn stored(&mut self) -> bool {
+        let mut waited = false;
+        for epoch in &mut self.epochs {
+            epoch.stored = epoch.acknowledged;
+            epoch.stored_finished = epoch.finished;
+            waited |= std::mem::take(&mut epoch.awaits_store);
+        }
+        self.epochs.retain(|epoch| !epoch.stored_finished || !epoch.files.is_empty());
+        waited
+    }
+
+    /// Whether every byte that was in a link is durably done with.
+    pub fn is_done_with(&self, link: u32) -> bool {
+        !self.unplaced.contains(&link) && self.epochs.iter().all(|epoch| epoch.is_past(link))
+    }
+
+    /// How many bytes of a link the epochs account for; `None` while it stands in no epoch.
+    pub fn covered(&self, link: u32) -> Option<u64> {
+        self.epochs.iter().filter_map(|epoch| epoch.covers(link)).max()
+    }
+
+    /// Forgets a link that was let go.
+    pub fn forget(&mut self, link: u32) {
+        self.links.remove(&link);
+        self.epochs.iter_mut().for_each(|epoch| epoch.forget(link));
+    }
+
+    /// Whether nothing is left to remember.
+    pub fn is_over(&self) -> bool {
+        self.ended && !self.has_names && self.links.is_empty() && self.unplaced.is_empty() && !self.is_flying()
+    }
+}

@@ -1,0 +1,352 @@
+//! The one thread that does the work: discover, tail, parse, enrich, route, produce, and remember what was acknowledged.
+//!
+//! Input: the pods folder and the state folder. Output: records in the [`Sink`], positions in the [`Store`]. It owns all state, so nothing here is
+//! locked; other threads see metrics and readiness alone.
+
+mod instance;
+mod parking;
+mod place;
+mod recover;
+mod scan;
+mod settle;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fairlead_contract::{namespace::Namespace, topic::TopicMap};
+use fairlead_service_kit::{
+    admin::{Heartbeat, Readiness},
+    telemetry::{ThrottleBy, field},
+};
+use tracing::{info, warn};
+
+use crate::{
+    checkpoint::{InstanceKey, Store, StoreError},
+    discover::{WatchError, Watcher},
+    hold::{HeldFolder, HoldError},
+    metrics::Metrics,
+    pipeline::Limits,
+    produce::{Destinations, Pending, Refusal, Sink, Slot},
+    tail::Epoch,
+};
+use instance::Instance;
+use parking::Parking;
+
+/// What the worker is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name, `host` in every record.
+    pub node_name: String,
+    /// The kubelet's pods folder.
+    pub pods_dir: PathBuf,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// Namespace to topic.
+    pub topics: TopicMap,
+    /// Whether files that are there at the very first start are read from their end.
+    pub skip_existing: bool,
+    /// Limits of joining and cutting.
+    pub limits: Limits,
+    /// How often everything is looked at again, whatever the watch said.
+    pub rescan_interval: Duration,
+    /// How often positions are stored while they move.
+    pub store_interval: Duration,
+    /// Bytes of records that may be in flight.
+    pub in_flight_bytes_max: u64,
+    /// How long a stop may take.
+    pub drain_max: Duration,
+}
+
+/// What else the worker works with.
+pub struct Parts {
+    /// The producer.
+    pub sink: Box<dyn Sink>,
+    /// The counters that its reports lower.
+    pub pending: Arc<Pending>,
+    /// What is known of topics.
+    pub destinations: Arc<dyn Destinations>,
+    /// Why no broker answers, if none does; told whether connections failed since it was last asked.
+    pub broker_down: Box<dyn Fn(bool) -> Option<String>>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// What `/readyz` says.
+    pub readiness: Readiness,
+    /// What `/livez` listens to.
+    pub heartbeat: Heartbeat,
+}
+
+/// Why the worker cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Files cannot be held.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// Positions cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing can be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that were not acknowledged in time; they will be sent again.
+    pub records_left: usize,
+    /// Whether the positions are stored.
+    pub stored: bool,
+}
+
+/// Bytes read at once from one file.
+const READ_BYTES: usize = 256 << 10;
+/// Reads before deliveries are looked at again.
+const TURNS_PER_ROUND_MAX: usize = 16;
+/// How long the end of a file is waited for before it is looked at again.
+const ENDING_WAIT: Duration = Duration::from_millis(20);
+/// How long a wait for something outside may take before everything is looked at again.
+const IDLE_WAIT: Duration = Duration::from_millis(250);
+const COMMITS_AT_END_MAX: usize = 4;
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The worker.
+pub struct Worker {
+    settings: Settings,
+    parts: Parts,
+    held: HeldFolder,
+    store: Store,
+    watcher: Watcher,
+    instances: BTreeMap<InstanceKey, Instance>,
+    /// Instances that may have something to read.
+    ready: VecDeque<InstanceKey>,
+    /// Instances that are looked at again after a while: an end is awaited, or a topic.
+    again: BTreeSet<InstanceKey>,
+    again_at: Instant,
+    /// Instances whose state changed since it was stored.
+    dirty: BTreeSet<InstanceKey>,
+    /// Instances with records in flight.
+    flying: BTreeSet<InstanceKey>,
+    /// Whose read stands in which slot.
+    slots: HashMap<Slot, InstanceKey>,
+    free: Vec<Slot>,
+    in_flight_bytes: u64,
+    parking: Parking,
+    /// The namespaces that wait for their topics, as last reported.
+    parked: BTreeSet<(Namespace, Refusal)>,
+    buffer: Vec<u8>,
+    value: Vec<u8>,
+    /// Whether some folder cannot be watched.
+    unwatched: bool,
+    /// Whether something waits for the next store.
+    urgent: bool,
+    stored_at: Instant,
+    scanned_at: Instant,
+    ticked_at: Instant,
+    complaints: ThrottleBy<String>,
+}
+
+impl Worker {
+    /// Takes up the work where it was left: reads the positions, adopts what is held, and looks at everything that is there.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when the state folder cannot be used or no watch can be made.
+    pub fn start(settings: Settings, parts: Parts) -> Result<Self, WorkerError> {
+        let held = HeldFolder::open(&settings.state_dir)?;
+        held.check_reach(&settings.pods_dir)?;
+        let loaded = Store::open(&settings.state_dir)?;
+        let now = Instant::now();
+        let mut worker = Self {
+            watcher: Watcher::new()?,
+            held,
+            store: loaded.store,
+            instances: BTreeMap::new(),
+            ready: VecDeque::new(),
+            again: BTreeSet::new(),
+            again_at: now,
+            dirty: BTreeSet::new(),
+            flying: BTreeSet::new(),
+            slots: HashMap::new(),
+            free: (0..Pending::SLOTS as u32).rev().map(Slot).collect(),
+            in_flight_bytes: 0,
+            parking: Parking::default(),
+            parked: BTreeSet::new(),
+            buffer: vec![0; READ_BYTES],
+            value: Vec::new(),
+            unwatched: false,
+            urgent: false,
+            stored_at: now,
+            scanned_at: now,
+            ticked_at: now,
+            complaints: ThrottleBy::new(Duration::from_secs(10), 1_024),
+            settings,
+            parts,
+        };
+        if loaded.bad_lines > 0 {
+            warn!(
+                lines = loaded.bad_lines,
+                "part of the positions file did not check and was left out; held files are read again where needed"
+            );
+        }
+        let first_start = worker.recover(loaded.instances, loaded.ended_clean, loaded.is_new)?;
+        worker.scan_all(first_start && worker.settings.skip_existing);
+        worker.place_orphans();
+        worker.commit();
+        worker.parts.readiness.clear("start");
+        info!(instances = worker.instances.len(), watched = worker.watcher.len(), "reading container logs");
+        Ok(worker)
+    }
+
+    /// Works until `stop` says so, then drains.
+    pub fn run(mut self, stop: &dyn Fn() -> bool) -> Drained {
+        while !stop() {
+            self.parts.heartbeat.beat();
+            let read = self.round();
+            if !read && !stop() {
+                self.wait();
+            }
+        }
+        self.drain()
+    }
+
+    /// One round: look, store what must be stored, read, deliver, settle. Returns whether anything was read.
+    pub fn round(&mut self) -> bool {
+        self.look();
+        self.tick();
+        self.commit_if_due();
+        let read = self.read_ready();
+        self.parts.sink.poll(Duration::ZERO);
+        self.settle();
+        self.parts.metrics.in_flight_bytes.set(self.in_flight_bytes as i64);
+        read
+    }
+
+    /// Waits until something happens: a file event, a delivery report, or the next thing that is due.
+    fn wait(&self) {
+        let mut longest = IDLE_WAIT;
+        if !self.again.is_empty() {
+            longest = longest.min(self.again_at.saturating_duration_since(Instant::now()));
+        }
+        if !self.dirty.is_empty() {
+            longest =
+                longest.min((self.stored_at + self.settings.store_interval).saturating_duration_since(Instant::now()));
+        }
+        self.watcher.wait(self.parts.sink.wake_fd(), longest);
+    }
+
+    /// What is done now and then: instances that wait are looked at, fragments that waited too long are sent.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if now >= self.again_at && !self.again.is_empty() {
+            self.ready.extend(std::mem::take(&mut self.again));
+        }
+        if now.duration_since(self.ticked_at) >= IDLE_WAIT {
+            self.ticked_at = now;
+            self.flush_overdue(now);
+            self.report();
+        }
+    }
+
+    /// Looks at an instance again after a while.
+    fn later(&mut self, key: &InstanceKey, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.again_at = if self.again.is_empty() { at } else { self.again_at.min(at) };
+        self.again.insert(key.clone());
+    }
+
+    /// Stops reading, waits for deliveries and stores the positions, within the time that a stop may take.
+    fn drain(mut self) -> Drained {
+        let deadline = Instant::now() + self.settings.drain_max;
+        info!(records = self.parts.sink.in_flight(), "stopping: waiting for deliveries");
+        while self.parts.sink.in_flight() > 0 && Instant::now() < deadline {
+            self.parts.heartbeat.beat();
+            self.parts.sink.poll(ENDING_WAIT);
+            self.settle();
+            self.commit_if_due();
+        }
+        self.settle();
+        // Letting files go, after a commit, is a change of its own.
+        for _ in 0..COMMITS_AT_END_MAX {
+            self.commit();
+            if self.dirty.is_empty() {
+                break;
+            }
+        }
+        let records_left = self.parts.sink.in_flight();
+        let told = |epoch: &Epoch| !epoch.pipeline.sent_beyond(&epoch.acknowledged);
+        let all_told = records_left == 0 && self.flying.is_empty() && self.dirty.is_empty() && self.epochs().all(told);
+        let stored = if all_told { self.store.end_clean().is_ok() } else { self.dirty.is_empty() };
+        if records_left > 0 {
+            warn!(
+                records = records_left,
+                "stopped before all deliveries were acknowledged; these records will be sent again"
+            );
+        }
+        Drained { records_left, stored }
+    }
+
+    fn epochs(&self) -> impl Iterator<Item = &Epoch> {
+        self.instances.values().flat_map(|instance| &instance.epochs)
+    }
+
+    /// Says something about a file or a topic, at most once in ten seconds for each.
+    fn complain(&mut self, subject: &str, say: impl FnOnce(u64)) {
+        if let Some(left_out) = self.complaints.allow(&subject.to_owned()) {
+            say(left_out);
+        }
+    }
+
+    fn commit_if_due(&mut self) {
+        let due = self.stored_at.elapsed() >= self.settings.store_interval;
+        if self.urgent || (due && !self.dirty.is_empty()) {
+            self.commit();
+        }
+    }
+
+    /// Stores the state of every instance that changed, then lets go what is durably done with.
+    fn commit(&mut self) {
+        for key in &self.dirty {
+            match self.instances.get_mut(key) {
+                Some(instance) => self.store.put(&instance.snapshot(&self.held)),
+                None => self.store.remove(key),
+            }
+        }
+        self.stored_at = Instant::now();
+        match self.store.commit() {
+            Ok(()) => {
+                self.urgent = false;
+                self.parts.metrics.store_writes.inc();
+                self.parts.readiness.clear("store");
+                let stored = std::mem::take(&mut self.dirty);
+                for key in &stored {
+                    if let Some(instance) = self.instances.get_mut(key)
+                        && instance.stored()
+                    {
+                        self.ready.push_back(key.clone());
+                    }
+                    self.let_go(key);
+                }
+            }
+            Err(error) => {
+                self.urgent = false;
+                self.stored_at = Instant::now() + STORE_RETRY;
+                self.parts.metrics.store_errors.inc();
+                self.parts.readiness.block("store", error.to_string());
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                self.complain("store", |left_out| {
+                    warn!(
+                        { field::ERROR } = cause,
+                        left_out, "{error}; files stay held and are read again after a restart"
+                    );
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! New files find their place: behind the last one, or in a new epoch.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+use fairlead_contract::record::Timestamp;
+use fairlead_service_kit::telemetry::field;
+use memchr::{memchr, memrchr};
+use tracing::{info, warn};
+
+use super::Worker;
+use crate::{
+    checkpoint::{EpochState, InstanceKey},
+    discover::{LogName, list_logs},
+    hold::{NewFile, Order, order},
+    tail::{Epoch, Place, Positions, StreamPosition},
+};
+
+/// Why an epoch begins, as the metric and the log have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The instance is seen for the first time.
+    FirstSeen,
+    /// New files cannot be shown to follow the last one.
+    CannotFollow,
+    /// Held files had no position.
+    Adopted,
+    /// A held file that a position needs is gone.
+    LinkLost,
+    /// A file became shorter.
+    Truncated,
+    /// A file is not the one that the position was stored for.
+    Changed,
+    /// The namespace goes to another topic now.
+    TopicChanged,
+    /// Another grammar decides what parses.
+    GrammarChanged,
+    /// Bytes came to a file after it was complete.
+    LateBytes,
+}
+
+impl Reason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstSeen => "first_seen",
+            Self::CannotFollow => "cannot_follow",
+            Self::Adopted => "adopted",
+            Self::LinkLost => "link_lost",
+            Self::Truncated => "truncated",
+            Self::Changed => "changed",
+            Self::TopicChanged => "topic_changed",
+            Self::GrammarChanged => "grammar_changed",
+            Self::LateBytes => "late_bytes",
+        }
+    }
+
+    /// Whether lines may be missing or repeated under other numbers, which an operator should hear of.
+    fn is_break(self) -> bool {
+        !matches!(self, Self::FirstSeen | Self::TopicChanged | Self::GrammarChanged | Self::LateBytes)
+    }
+}
+
+const FIRST_BYTES: usize = 64;
+
+impl Worker {
+    /// Places the new files of an instance. With `skip`, an instance that is seen for the first time is read from its end.
+    pub(super) fn place_new(&mut self, key: &InstanceKey, skip: bool) {
+        self.sync_links(key);
+        let names = self.names_of(key);
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let unplaced = std::mem::take(&mut instance.unplaced);
+        if unplaced.is_empty() {
+            return;
+        }
+        let new: Vec<_> = unplaced
+            .iter()
+            .map(|link| NewFile {
+                link: *link,
+                name: instance.links.get(link).and_then(|link| link.name.clone()),
+                first_time: File::open(self.held.path(key, *link)).ok().and_then(|file| first_time(&file)),
+            })
+            .collect();
+        let events = std::mem::take(&mut instance.events);
+        let gapless = std::mem::replace(&mut instance.gapless, true);
+        let last = instance.growing().and_then(|epoch| epoch.last_link());
+        let last_name = last.and_then(|link| instance.links.get(&link)).and_then(|link| link.name.clone());
+        let is_first = instance.epochs.is_empty();
+        match order(&new, last_name.as_deref(), &names, key.restart, &events, gapless && last.is_some()) {
+            Order::Follows(links) if last.is_some() => {
+                if let Some(epoch) = instance.growing() {
+                    links.into_iter().for_each(|link| epoch.append(link));
+                }
+                self.urgent = true;
+                self.dirty.insert(key.clone());
+                self.queue(key);
+            }
+            Order::Follows(links) | Order::Breaks(links) => {
+                let adopted =
+                    links.iter().any(|link| instance.links.get(link).is_some_and(|link| link.bytes_at_start > 0));
+                let reason = match (is_first, adopted) {
+                    (true, true) => Reason::Adopted,
+                    (true, false) => Reason::FirstSeen,
+                    (false, _) => Reason::CannotFollow,
+                };
+                let mut state = Epoch::fresh(instance.topic.as_str(), &links, false);
+                if skip && is_first {
+                    self.start_at_end(key, &mut state);
+                }
+                self.begin(key, &state, reason);
+            }
+        }
+    }
+
+    /// Begins an epoch, says so, and has it stored before it is read.
+    pub(super) fn begin(&mut self, key: &InstanceKey, state: &EpochState, reason: Reason) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let again_until = again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start));
+        instance.begin(state, &self.settings.node_name, again_until);
+        if let Some(epoch) = instance.epochs.last_mut() {
+            epoch.awaits_store = true;
+        }
+        let namespace = instance.identity.namespace.clone();
+        self.parts.metrics.epochs_started(&namespace, reason.as_str()).inc();
+        let (path, files) = (key.to_string(), state.files.len());
+        if reason.is_break() {
+            warn!({ field::K8S_NAMESPACE_NAME } = %namespace, source = path, epoch = state.epoch, files, { field::REASON } = reason.as_str(), "the run of numbers is broken: a new epoch begins");
+        } else {
+            info!({ field::K8S_NAMESPACE_NAME } = %namespace, source = path, epoch = state.epoch, files, { field::REASON } = reason.as_str(), "a new epoch begins");
+        }
+        self.urgent = true;
+        self.dirty.insert(key.clone());
+        self.queue(key);
+    }
+
+    /// All names of an instance in its folder, compressed files too.
+    fn names_of(&self, key: &InstanceKey) -> Vec<LogName> {
+        let folder = self.settings.pods_dir.join(&key.pod_folder).join(&key.container);
+        let entries = list_logs(&folder).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.log).filter(|log| log.restart == key.restart).collect()
+    }
+
+    /// Moves a new epoch's positions behind what is there: rotated files are passed over whole, the last one up to its last newline.
+    fn start_at_end(&self, key: &InstanceKey, state: &mut EpochState) {
+        let count = state.files.len();
+        for file in &mut state.files[..count.saturating_sub(1)] {
+            file.complete = self.held.stat(key, file.link).ok().map(|stat| stat.bytes);
+        }
+        if let Some(last) = state.files.last() {
+            let offset = File::open(self.held.path(key, last.link)).ok().map_or(0, |file| behind_last_newline(&file));
+            let place = Place { file: last.place, offset };
+            state.at = Positions([StreamPosition { place, next: 0 }; 3]);
+        }
+    }
+}
+
+/// What begins before this place may have been sent before the router started.
+pub(super) fn again_until(state: &EpochState, bytes_at_start: impl Fn(u32) -> u64) -> Place {
+    let held = state.files.iter().map(|file| Place { file: file.place, offset: bytes_at_start(file.link) });
+    held.filter(|place| place.offset > 0).max().unwrap_or_default()
+}
+
+fn first_time(file: &File) -> Option<(i64, u32)> {
+    let mut bytes = [0; FIRST_BYTES];
+    let got = file.read_at(&mut bytes, 0).ok()?;
+    let end = memchr(b' ', &bytes[..got])?;
+    let time = Timestamp::parse(&bytes[..end])?;
+    Some((time.epoch_seconds(), time.nanoseconds()))
+}
+
+fn behind_last_newline(file: &File) -> u64 {
+    let mut end = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut buffer = vec![0; 64 << 10];
+    while end > 0 {
+        let from = end.saturating_sub(buffer.len() as u64);
+        let bytes = &mut buffer[..(end - from) as usize];
+        if file.read_exact_at(bytes, from).is_err() {
+            break;
+        }
+        if let Some(newline) = memrchr(b'\n', bytes) {
+            return from + newline as u64 + 1;
+        }
+        end = from;
+    }
+    0
+}

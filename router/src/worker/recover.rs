@@ -1,0 +1,179 @@
+//! Start: stored positions and held links become instances again. Whatever is damaged or missing costs repeats, never lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_contract::topic::Route;
+use fairlead_service_kit::telemetry::field;
+use tracing::{info, warn};
+
+use super::{Worker, WorkerError, instance::Link, place::Reason};
+use crate::{
+    checkpoint::{EpochState, InstanceKey, InstanceState},
+    discover::parse_pod_folder,
+    parse::cri::GRAMMAR,
+    tail::{Epoch, Place, Positions, is_same},
+};
+
+impl Worker {
+    /// Takes up stored positions and held links. Returns whether this is the very first start: nothing was stored and nothing is held.
+    pub(super) fn recover(
+        &mut self,
+        states: BTreeMap<InstanceKey, InstanceState>,
+        ended_clean: bool,
+        is_new: bool,
+    ) -> Result<bool, WorkerError> {
+        let links = self.held.list()?;
+        let first_start = is_new && links.is_empty();
+        if is_new && !links.is_empty() {
+            warn!(
+                links = links.len(),
+                "the positions are lost; all held files are read again from their beginning, under new epochs"
+            );
+        }
+        let mut by_key: BTreeMap<InstanceKey, BTreeSet<u32>> =
+            states.keys().map(|key| (key.clone(), BTreeSet::new())).collect();
+        for held in links {
+            by_key.entry(held.key).or_default().insert(held.link);
+        }
+        let mut states = states;
+        for (key, links) in by_key {
+            self.take_up(&key, states.remove(&key), &links, ended_clean);
+        }
+        Ok(first_start)
+    }
+
+    fn take_up(&mut self, key: &InstanceKey, state: Option<InstanceState>, links: &BTreeSet<u32>, ended_clean: bool) {
+        let route = parse_pod_folder(&key.pod_folder).map(|(namespace, _, _)| self.settings.topics.route(&namespace));
+        if matches!(route, None | Some(Route::Excluded)) {
+            info!(source = %key, "excluded now: held files are let go unread");
+            links.iter().for_each(|link| self.let_go_of(key, *link));
+            self.held.tidy(key);
+            self.store.remove(key);
+            return;
+        }
+        let held = self.held.clone();
+        let Some(instance) = self.instance(key) else { return };
+        instance.next_link =
+            state.as_ref().map_or(0, |state| state.next_link).max(links.last().map_or(0, |link| link + 1));
+        for number in links {
+            if let Ok(stat) = held.stat(key, *number) {
+                // After a clean end nothing beyond the positions was sent; only what has no position may have been.
+                instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start: stat.bytes });
+            }
+        }
+        let epochs = state.map(|state| state.epochs).unwrap_or_default();
+        let placed: BTreeSet<_> = epochs.iter().flat_map(|epoch| epoch.files.iter().map(|file| file.link)).collect();
+        instance.unplaced = links.difference(&placed).copied().collect();
+        for epoch in epochs {
+            self.take_up_epoch(key, epoch, links, ended_clean);
+        }
+        self.dirty.insert(key.clone());
+        self.queue(key);
+    }
+
+    fn take_up_epoch(&mut self, key: &InstanceKey, mut state: EpochState, links: &BTreeSet<u32>, ended_clean: bool) {
+        let lowest = state.at.lowest().file;
+        let lost =
+            !state.finished && state.files.iter().any(|file| file.place >= lowest && !links.contains(&file.link));
+        state.files.retain(|file| links.contains(&file.link));
+        if state.finished {
+            if !state.files.is_empty() {
+                self.resume(key, &state, ended_clean);
+            }
+            return;
+        }
+        if lost {
+            let left: Vec<_> = state.files.iter().filter(|file| file.place >= lowest).map(|file| file.link).collect();
+            self.begin_again(key, &left, &state, Reason::LinkLost);
+        } else if !self.is_unchanged(key, &state) {
+            let left: Vec<_> = state.files.iter().filter(|file| file.place >= lowest).map(|file| file.link).collect();
+            self.begin_again(key, &left, &state, Reason::Changed);
+        } else if let Some(reason) = self.other_rules(key, &state) {
+            let fresh = EpochState {
+                epoch: crate::tail::new_epoch_id(),
+                topic: self.topic_of(key),
+                partition: None,
+                grammar: GRAMMAR,
+                at: state.at.renumbered(),
+                ..state
+            };
+            self.begin(key, &fresh, reason);
+        } else {
+            self.resume(key, &state, ended_clean);
+        }
+    }
+
+    /// Goes on where the epoch was left.
+    fn resume(&mut self, key: &InstanceKey, state: &EpochState, ended_clean: bool) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let again = if ended_clean {
+            Place::default()
+        } else {
+            super::place::again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start))
+        };
+        instance.begin(state, &self.settings.node_name, again);
+    }
+
+    /// Reads these files again from their beginning, as nothing is known of them for sure.
+    fn begin_again(&mut self, key: &InstanceKey, links: &[u32], old: &EpochState, reason: Reason) {
+        if links.is_empty() {
+            warn!(source = %key, epoch = old.epoch, { field::REASON } = reason.as_str(), "an epoch ends here: its held files are gone");
+            if let Some(instance) = self.instances.get(key) {
+                self.parts.metrics.epochs_started(&instance.identity.namespace, "files_lost").inc();
+            }
+            return;
+        }
+        let fresh = Epoch::fresh(&self.topic_of(key), links, old.late);
+        self.begin(key, &fresh, reason);
+    }
+
+    fn topic_of(&self, key: &InstanceKey) -> String {
+        self.instances.get(key).map(|instance| instance.topic.to_string()).unwrap_or_default()
+    }
+
+    fn is_unchanged(&self, key: &InstanceKey, state: &EpochState) -> bool {
+        let Some(guard) = &state.guard else { return true };
+        let Some(file) = state.files.iter().find(|file| file.place == guard.place) else { return true };
+        let opened = std::fs::File::open(self.held.path(key, file.link));
+        match opened.and_then(|file| is_same(&file, guard)) {
+            Ok(same) => same,
+            Err(error) => {
+                warn!(source = %key, link = file.link, { field::ERROR } = %error, "cannot check a held file against its position");
+                false
+            }
+        }
+    }
+
+    /// Whether another topic or another grammar breaks the run of numbers.
+    fn other_rules(&self, key: &InstanceKey, state: &EpochState) -> Option<Reason> {
+        if state.topic != self.topic_of(key) {
+            Some(Reason::TopicChanged)
+        } else if state.grammar != GRAMMAR {
+            Some(Reason::GrammarChanged)
+        } else {
+            None
+        }
+    }
+
+    /// After everything was looked at: links that no name and no position leads to are adopted.
+    pub(super) fn place_orphans(&mut self) {
+        let with_orphans: Vec<_> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| !instance.unplaced.is_empty())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in with_orphans {
+            self.place_new(&key, false);
+        }
+        let all: Vec<_> = self.instances.keys().cloned().collect();
+        for key in all {
+            self.let_go(&key);
+        }
+    }
+}
+
+/// Where a late epoch of a file begins.
+pub(super) fn late_epoch(topic: &str, link: u32, offset: u64) -> EpochState {
+    EpochState { at: Positions::start_at(Place { file: 0, offset }), ..Epoch::fresh(topic, &[link], true) }
+}

@@ -1,0 +1,406 @@
+//! Discovery: what the watch tells, and what is really there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::{Duration, Instant},
+};
+
+use fairlead_contract::topic::Route;
+use fairlead_service_kit::telemetry::field;
+use tracing::{debug, warn};
+
+use super::{Instance, Worker, instance::Link};
+use crate::{
+    checkpoint::{InstanceKey, sync_folder},
+    discover::{
+        ContainerDir, DirChange, LogEntry, NameEvent, is_container_name, list_folders, list_logs, parse_pod_folder,
+    },
+    pipeline::Identity,
+};
+
+/// How often a folder that changes while it is looked at is looked at again before what was seen has to do.
+const LOOKS_MAX: usize = 5;
+/// How often everything is looked at while something cannot be watched.
+const UNWATCHED_RESCAN: Duration = Duration::from_secs(1);
+const EVENTS_MAX: usize = 4_096;
+
+impl Worker {
+    /// Takes in what the watch has to tell, and looks at everything when it is time or the watch lost events.
+    pub(super) fn look(&mut self) {
+        if let Err(error) = self.watcher.read() {
+            self.watcher.overflowed = true;
+            self.complain("watch", |left_out| warn!({ field::ERROR } = %error, left_out, "cannot read file events"));
+        }
+        let interval = if self.unwatched { UNWATCHED_RESCAN } else { self.settings.rescan_interval };
+        if std::mem::take(&mut self.watcher.overflowed) {
+            self.parts.metrics.watch_overflows.inc();
+            warn!("the kernel's queue of file events ran over; looking at all folders");
+            for instance in self.instances.values_mut() {
+                instance.gapless = false;
+            }
+            self.scan_all(false);
+        } else if self.scanned_at.elapsed() >= interval {
+            self.scan_all(false);
+        } else {
+            self.take_changes();
+        }
+    }
+
+    fn take_changes(&mut self) {
+        let folders: BTreeSet<_> = std::mem::take(&mut self.watcher.folders).into_iter().collect();
+        if folders.contains("") {
+            self.scan_pods(false);
+        } else {
+            for folder in &folders {
+                self.scan_pod(folder, false);
+            }
+        }
+        if self.watcher.changes.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.watcher.changes);
+        let mut named = Vec::new();
+        for (dir, change) in changes {
+            if change.written {
+                self.wake(&dir);
+            }
+            if !change.names.is_empty() {
+                self.note_events(&dir, change.names);
+                named.push(dir);
+            }
+        }
+        self.look_at(named, false);
+    }
+
+    /// Looks at everything.
+    pub(super) fn scan_all(&mut self, skip: bool) {
+        self.scanned_at = Instant::now();
+        self.parts.metrics.rescans.inc();
+        self.unwatched = false;
+        self.watcher.folders.clear();
+        let changes = std::mem::take(&mut self.watcher.changes);
+        for (dir, DirChange { names, .. }) in changes {
+            self.note_events(&dir, names);
+        }
+        self.scan_pods(skip);
+        self.parts.metrics.watched_directories.set(self.watcher.len() as i64);
+    }
+
+    fn scan_pods(&mut self, skip: bool) {
+        let root = self.settings.pods_dir.clone();
+        if let Err(error) = self.watcher.watch_root(&root) {
+            self.cannot_watch(&error);
+        }
+        let pods = match list_folders(&root) {
+            Ok(pods) => {
+                self.parts.readiness.clear("pods_dir");
+                pods
+            }
+            Err(error) => {
+                self.unwatched = true;
+                self.parts
+                    .readiness
+                    .block("pods_dir", format!("cannot read logs.pods_dir {}: {error}", root.display()));
+                return;
+            }
+        };
+        let gone: Vec<_> =
+            self.instances.keys().filter(|key| pods.binary_search(&key.pod_folder).is_err()).cloned().collect();
+        for key in gone {
+            self.end_instance(&key);
+        }
+        let mut dirs = Vec::new();
+        for pod in &pods {
+            dirs.extend(self.dirs_of_pod(pod));
+        }
+        self.look_at(dirs, skip);
+    }
+
+    fn scan_pod(&mut self, folder: &str, skip: bool) {
+        let dirs = self.dirs_of_pod(folder);
+        self.look_at(dirs, skip);
+    }
+
+    /// The containers' folders of a pod that are to be read, watched from now on.
+    fn dirs_of_pod(&mut self, folder: &str) -> Vec<ContainerDir> {
+        let Some((namespace, _, _)) = parse_pod_folder(folder) else { return Vec::new() };
+        if self.settings.topics.route(&namespace) == Route::Excluded {
+            return Vec::new();
+        }
+        let path = self.settings.pods_dir.join(folder);
+        if let Err(error) = self.watcher.watch_pod(&path, folder) {
+            self.cannot_watch(&error);
+        }
+        let containers = list_folders(&path).unwrap_or_default();
+        let key_of_pod =
+            |key: &&InstanceKey| key.pod_folder == folder && containers.binary_search(&key.container).is_err();
+        let gone: Vec<_> = self.instances.keys().filter(key_of_pod).cloned().collect();
+        for key in gone {
+            self.end_instance(&key);
+        }
+        let dirs = containers.into_iter().filter(|name| is_container_name(name));
+        dirs.map(|container| ContainerDir { pod_folder: folder.to_owned(), container }).collect()
+    }
+
+    /// Looks at containers' folders until none of them changes under the look, then places what is new.
+    fn look_at(&mut self, mut dirs: Vec<ContainerDir>, skip: bool) {
+        let mut touched = BTreeSet::new();
+        for _ in 0..LOOKS_MAX {
+            for dir in &dirs {
+                self.hold_new(dir, &mut touched);
+            }
+            // What was made during the look is told by now: placing needs every event up to what was seen.
+            if touched.is_empty() || self.watcher.read().is_err() {
+                break;
+            }
+            dirs.clear();
+            for (dir, change) in &mut self.watcher.changes {
+                if !change.names.is_empty() {
+                    dirs.push(dir.clone());
+                }
+            }
+            if dirs.is_empty() {
+                break;
+            }
+            for dir in &dirs {
+                let names = self.watcher.changes.get_mut(dir).map(|change| std::mem::take(&mut change.names));
+                self.note_events(dir, names.unwrap_or_default());
+            }
+        }
+        for key in touched {
+            self.place_new(&key, skip);
+        }
+    }
+
+    /// Holds what is new in a container's folder, and learns the names of what is held.
+    fn hold_new(&mut self, dir: &ContainerDir, touched: &mut BTreeSet<InstanceKey>) {
+        let path = self.settings.pods_dir.join(&dir.pod_folder).join(&dir.container);
+        let was_watched = self.watcher.is_watched(dir);
+        if let Err(error) = self.watcher.watch_container(&path, dir, true) {
+            self.cannot_watch(&error);
+        }
+        let entries = match list_logs(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.end_dir(dir, u32::MAX);
+                return;
+            }
+            Err(error) => {
+                let shown = path.display().to_string();
+                self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list log files"));
+                return;
+            }
+        };
+        let mut by_restart: BTreeMap<u32, Vec<LogEntry>> = BTreeMap::new();
+        for entry in entries {
+            by_restart.entry(entry.log.restart).or_default().push(entry);
+        }
+        let newest = by_restart.keys().next_back().copied();
+        self.forget_names(dir, &by_restart);
+        for (restart, entries) in by_restart {
+            let key = InstanceKey { pod_folder: dir.pod_folder.clone(), container: dir.container.clone(), restart };
+            let raw: Vec<_> = entries.iter().filter(|entry| !entry.log.is_compressed()).collect();
+            if raw.is_empty() && !self.instances.contains_key(&key) {
+                continue;
+            }
+            let Some(instance) = self.instance(&key) else { continue };
+            instance.gapless &= was_watched;
+            instance.has_names = true;
+            for entry in raw {
+                self.hold(&key, entry, &path, touched);
+            }
+        }
+        if let Some(newest) = newest {
+            self.end_dir(dir, newest);
+        }
+        self.settle_names(dir);
+        self.forget_old_events(dir);
+    }
+
+    /// Where the live file is the last one that is placed, all that was told so far is accounted for, and nothing can be missing.
+    fn forget_old_events(&mut self, dir: &ContainerDir) {
+        let watched = self.watcher.is_watched(dir);
+        for (key, instance) in self.instances_of(dir) {
+            let live = format!("{}.log", key.restart);
+            let last = instance.growing().and_then(|epoch| epoch.last_link());
+            let is_live =
+                last.and_then(|link| instance.links.get(&link)).is_some_and(|link| link.name.as_deref() == Some(&live));
+            if is_live && instance.unplaced.is_empty() {
+                instance.events.clear();
+                instance.gapless = watched;
+            }
+        }
+    }
+
+    /// Holds one file, unless it is held already.
+    fn hold(
+        &mut self,
+        key: &InstanceKey,
+        entry: &LogEntry,
+        folder: &std::path::Path,
+        touched: &mut BTreeSet<InstanceKey>,
+    ) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if let Some(number) = instance.link_of(entry.inode) {
+            if let Some(link) = instance.links.get_mut(&number) {
+                link.name = Some(entry.name.clone());
+            }
+            let unread = instance
+                .epochs
+                .iter()
+                .any(|epoch| epoch.current_link() == Some(number) && entry.bytes != epoch.cursor.offset);
+            if unread {
+                self.queue(key);
+            }
+            return;
+        }
+        let number = instance.next_link;
+        instance.next_link += 1;
+        let path = folder.join(&entry.name);
+        match self.held.link(&path, key, number) {
+            Ok(stat) if instance.link_of(stat.inode).is_some() => {
+                // The name leads to another file by now, which is held already.
+                let _ = self.held.release(key, number);
+            }
+            Ok(stat) => {
+                debug!({ field::LOG_FILE_PATH } = %path.display(), link = number, "holding log file");
+                instance
+                    .links
+                    .insert(number, Link { inode: stat.inode, name: Some(entry.name.clone()), bytes_at_start: 0 });
+                instance.unplaced.push(number);
+                touched.insert(key.clone());
+            }
+            // Gone between the look and the link: what followed it is seen by the next event.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => instance.gapless = false,
+            Err(error) => {
+                instance.gapless = false;
+                let shown = path.display().to_string();
+                self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot hold log file; it is tried again"));
+            }
+        }
+    }
+
+    /// The instance of a key, made when it is new; `None` for what is no pod's folder.
+    pub(super) fn instance(&mut self, key: &InstanceKey) -> Option<&mut Instance> {
+        if !self.instances.contains_key(key) {
+            let (namespace, pod, pod_uid) = parse_pod_folder(&key.pod_folder)?;
+            let Route::Topic { topic, .. } = self.settings.topics.route(&namespace) else { return None };
+            let identity = Identity {
+                namespace: namespace.clone(),
+                pod: pod.to_owned(),
+                pod_uid: pod_uid.to_owned(),
+                container: key.container.clone(),
+                restart: key.restart,
+            };
+            self.parts.destinations.want(&topic);
+            let counters = self.parts.metrics.namespace(&namespace);
+            self.instances.insert(key.clone(), Instance::new(key.clone(), identity, topic, counters));
+        }
+        self.instances.get_mut(key)
+    }
+
+    /// Before names are learned anew, the old ones are forgotten.
+    fn forget_names(&mut self, dir: &ContainerDir, found: &BTreeMap<u32, Vec<LogEntry>>) {
+        for (key, instance) in self.instances_of(dir) {
+            instance.has_names = found.contains_key(&key.restart);
+            instance.links.values_mut().for_each(|link| link.name = None);
+        }
+    }
+
+    /// Looks whether files of a container lost their last name but ours.
+    fn settle_names(&mut self, dir: &ContainerDir) {
+        let keys: Vec<_> = self
+            .instances_of(dir)
+            .filter(|(_, instance)| instance.links.values().any(|link| link.name.is_none()))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            self.let_go(&key);
+        }
+    }
+
+    /// Ends the instances of a container below a restart count, which will be written no more.
+    fn end_dir(&mut self, dir: &ContainerDir, below: u32) {
+        let ended: Vec<_> = self
+            .instances_of(dir)
+            .filter(|(key, instance)| key.restart < below && !instance.ended)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in ended {
+            if below == u32::MAX {
+                self.end_instance(&key);
+            } else if let Some(instance) = self.instances.get_mut(&key) {
+                instance.end();
+                self.queue(&key);
+            }
+        }
+    }
+
+    /// Ends an instance whose folder is gone.
+    fn end_instance(&mut self, key: &InstanceKey) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        instance.has_names = false;
+        instance.links.values_mut().for_each(|link| link.name = None);
+        if !instance.ended {
+            instance.end();
+            self.queue(key);
+        }
+        self.let_go(key);
+    }
+
+    fn instances_of(&mut self, dir: &ContainerDir) -> impl Iterator<Item = (&InstanceKey, &mut Instance)> {
+        let bound =
+            |restart| InstanceKey { pod_folder: dir.pod_folder.clone(), container: dir.container.clone(), restart };
+        self.instances.range_mut(bound(0)..=bound(u32::MAX))
+    }
+
+    fn note_events(&mut self, dir: &ContainerDir, names: Vec<NameEvent>) {
+        for (_, instance) in self.instances_of(dir) {
+            if instance.events.len() + names.len() > EVENTS_MAX {
+                instance.gapless = false;
+                instance.events.clear();
+            }
+            instance.events.extend(names.iter().cloned());
+        }
+    }
+
+    /// Something was written in a container's folder.
+    fn wake(&mut self, dir: &ContainerDir) {
+        let keys: Vec<_> =
+            self.instances_of(dir).filter(|(_, instance)| !instance.queued).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.queue(&key);
+        }
+    }
+
+    /// Puts an instance into the queue of those to be read.
+    pub(super) fn queue(&mut self, key: &InstanceKey) {
+        if let Some(instance) = self.instances.get_mut(key)
+            && !std::mem::replace(&mut instance.queued, true)
+        {
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    fn cannot_watch(&mut self, error: &crate::discover::WatchError) {
+        let crate::discover::WatchError::Add { path, source } = error else { return };
+        if source.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        self.unwatched = true;
+        let shown = path.display().to_string();
+        self.complain("add-watch", |left_out| {
+            warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot watch folder; all folders are looked at every second instead");
+        });
+    }
+
+    /// Makes new links durable before anything is said about them.
+    pub(super) fn sync_links(&mut self, key: &InstanceKey) {
+        let folder = self.held.folder(key);
+        if let Err(error) = sync_folder(&folder) {
+            let shown = folder.display().to_string();
+            self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot sync folder of held files"));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Acknowledgements move positions; failures take epochs back; what is durably done with is let go.
+
+use std::{collections::BTreeSet, io};
+
+use fairlead_contract::namespace::Namespace;
+use fairlead_contract::topic::TopicName;
+use fairlead_service_kit::telemetry::field;
+use tracing::{debug, error, info, warn};
+
+use super::{Worker, place::Reason, recover::late_epoch};
+use crate::{
+    checkpoint::InstanceKey,
+    produce::{Failure, FailureKind, Refusal},
+};
+
+impl Worker {
+    /// Takes in what became of records.
+    pub(super) fn settle(&mut self) {
+        self.take_failures();
+        if let Some(reason) = self.parts.sink.fatal() {
+            self.renew(&reason);
+        }
+        let flying: Vec<_> = self.flying.iter().cloned().collect();
+        for key in flying {
+            self.settle_instance(&key);
+        }
+    }
+
+    fn settle_instance(&mut self, key: &InstanceKey) {
+        let Some(instance) = self.instances.get_mut(key) else {
+            self.flying.remove(key);
+            return;
+        };
+        let freed = self.free.len();
+        let (mut changed, mut rewound, mut finished) = (false, false, false);
+        for epoch in &mut instance.epochs {
+            let settled = epoch.ledger.settle(&self.parts.pending, &mut self.free);
+            if let Some(at) = settled.at {
+                epoch.acknowledged = at;
+                changed = true;
+                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(settled.bytes);
+                instance.counters.records_acknowledged.inc_by(settled.records);
+                instance.counters.lines_acknowledged.inc_by(settled.lines);
+            }
+            if epoch.ledger.has_failed() {
+                if let Some(bytes) = epoch.ledger.forget(&self.parts.pending, &mut self.free) {
+                    self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+                    epoch.rewind();
+                    rewound = true;
+                }
+            } else if epoch.read_out && epoch.ledger.is_empty() && !epoch.finished {
+                epoch.finished = true;
+                finished = true;
+            }
+        }
+        if !instance.is_flying() {
+            self.flying.remove(key);
+        }
+        for slot in &self.free[freed..] {
+            self.slots.remove(slot);
+        }
+        if changed || finished {
+            self.dirty.insert(key.clone());
+        }
+        if rewound {
+            debug!(source = %key, "went back to what is acknowledged");
+        }
+        if rewound || finished {
+            self.queue(key);
+        }
+    }
+
+    fn take_failures(&mut self) {
+        let mut failures = Vec::new();
+        self.parts.sink.failures(&mut failures);
+        for failure in failures {
+            self.delivery_failed(&failure);
+        }
+    }
+
+    fn delivery_failed(&mut self, failure: &Failure) {
+        let Some(key) = self.slots.get(&failure.slot).cloned() else { return };
+        let Some(instance) = self.instances.get_mut(&key) else { return };
+        instance.epochs.iter_mut().any(|epoch| epoch.ledger.fail(failure.slot));
+        let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
+        self.parts.metrics.delivery_failures(&namespace, failure.kind.as_str()).inc_by(u64::from(failure.records));
+        match failure.kind {
+            FailureKind::Refused(refusal) => self.park(&namespace, &topic, refusal, &failure.error),
+            FailureKind::Retry => self.park(&namespace, &topic, Refusal::Unavailable, &failure.error),
+            FailureKind::Fatal => {}
+        }
+    }
+
+    /// Stops reading for a topic for a while.
+    pub(super) fn park(&mut self, namespace: &Namespace, topic: &TopicName, refusal: Refusal, error: &str) {
+        if let Some(wait) = self.parking.park(namespace, topic, refusal, error) {
+            self.parts.destinations.forget(topic);
+            warn!(
+                { field::K8S_NAMESPACE_NAME } = %namespace,
+                { field::DESTINATION } = %topic,
+                { field::REASON } = refusal.as_str(),
+                { field::ERROR } = error,
+                retry_seconds = wait.as_secs(),
+                "namespace is parked: Kafka refuses its records; its files stay held"
+            );
+            self.report();
+        }
+    }
+
+    /// Tells metrics and readiness which namespaces wait for their topics.
+    pub(super) fn report(&mut self) {
+        let namespaces = self.instances.values().map(|instance| (&instance.identity.namespace, &instance.topic));
+        let waiting = self.parking.waiting(namespaces, self.parts.destinations.as_ref());
+        let parked: BTreeSet<_> = waiting.iter().map(|(namespace, refusal, _)| (namespace.clone(), *refusal)).collect();
+        for (namespace, refusal) in self.parked.difference(&parked) {
+            self.parts.metrics.parked(namespace, refusal.as_str(), false);
+            info!({ field::K8S_NAMESPACE_NAME } = %namespace, "namespace is no longer parked");
+        }
+        for (namespace, refusal) in parked.difference(&self.parked) {
+            self.parts.metrics.parked(namespace, refusal.as_str(), true);
+        }
+        self.parked = parked;
+        let trouble = self.parts.sink.trouble();
+        match (self.parts.broker_down)(trouble) {
+            Some(reason) => self.parts.readiness.block("kafka", reason),
+            None => self.parts.readiness.clear("kafka"),
+        }
+        if waiting.is_empty() {
+            self.parts.readiness.clear("topics");
+        } else {
+            let texts: Vec<_> = waiting.iter().map(|(namespace, _, why)| format!("{namespace}: {why}")).collect();
+            self.parts.readiness.note("topics", format!("{} parked: {}", waiting.len(), texts.join("; ")));
+        }
+        let open = self.epochs().filter(|epoch| epoch.is_open()).count();
+        self.parts.metrics.open_files.set(open as i64);
+        let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
+        self.parts.metrics.held_files.set(links as i64);
+    }
+
+    fn renew(&mut self, reason: &str) {
+        error!(
+            { field::ERROR } = reason,
+            "the Kafka producer is dead; making a new one and going back to what is acknowledged"
+        );
+        self.parts.metrics.producer_renewals.inc();
+        match self.parts.sink.renew() {
+            Ok(()) => {
+                self.parts.readiness.clear("producer");
+                let mut failures = Vec::new();
+                self.parts.sink.failures(&mut failures);
+                for failure in failures {
+                    if let Some(instance) = self.slots.get(&failure.slot).and_then(|key| self.instances.get_mut(key)) {
+                        instance.epochs.iter_mut().any(|epoch| epoch.ledger.fail(failure.slot));
+                    }
+                }
+            }
+            Err(error) => {
+                self.parts.readiness.block("producer", error.to_string());
+                self.complain("producer", |left_out| error!({ field::ERROR } = %error, left_out, "cannot make a new Kafka producer; trying again"));
+            }
+        }
+    }
+
+    /// Lets go of the files of an instance that are durably done with and have no name but ours, and of the instance when nothing is left.
+    pub(super) fn let_go(&mut self, key: &InstanceKey) {
+        let Some(instance) = self.instances.get(key) else { return };
+        let done: Vec<_> = instance.links.keys().copied().filter(|link| instance.is_done_with(*link)).collect();
+        for link in done {
+            match self.held.stat(key, link) {
+                Ok(stat) => {
+                    if self.is_late(key, link, stat.bytes) {
+                        continue;
+                    }
+                    if stat.names == 1 {
+                        self.let_go_of(key, link);
+                        self.forget(key, link);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(key, link),
+                Err(error) => self.complain("release", |left_out| warn!(source = %key, link, { field::ERROR } = %error, left_out, "cannot look at held file")),
+            }
+        }
+        if self.instances.get(key).is_some_and(super::Instance::is_over) {
+            self.instances.remove(key);
+            self.held.tidy(key);
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    fn forget(&mut self, key: &InstanceKey, link: u32) {
+        if let Some(instance) = self.instances.get_mut(key) {
+            instance.forget(link);
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    pub(super) fn let_go_of(&mut self, key: &InstanceKey, link: u32) {
+        if let Err(error) = self.held.release(key, link) {
+            self.complain("release", |left_out| warn!(source = %key, link, { field::ERROR } = %error, left_out, "cannot let go of held file"));
+        }
+    }
+
+    /// Bytes that came to a file after it was complete become a source of their own.
+    fn is_late(&mut self, key: &InstanceKey, link: u32, bytes: u64) -> bool {
+        let Some(instance) = self.instances.get(key) else { return false };
+        let Some(covered) = instance.covered(link) else { return false };
+        if bytes <= covered {
+            return false;
+        }
+        let state = late_epoch(instance.topic.as_str(), link, covered);
+        self.begin(key, &state, Reason::LateBytes);
+        true
+    }
+}
