@@ -197,9 +197,9 @@ impl Book {
         self.probe_at = Instant::now() + wait;
         let changed = std::mem::discriminant(&connection) != std::mem::discriminant(&self.connection);
         match &connection {
-            Connection::Up if changed => tracing::info!("brokers answer"),
+            Connection::Up if changed => tracing::info!("Kafka answers"),
             Connection::Down { reason } if changed => {
-                tracing::warn!({ field::ERROR } = reason, "no broker answers");
+                tracing::warn!({ field::ERROR } = reason, "Kafka cannot be reached");
             }
             _ => {}
         }

@@ -37,6 +37,7 @@ pub(super) struct Lookup {
     client: BaseProducer<Quiet>,
     config: ClientConfig,
     create: CreateTopics,
+    servers: String,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -49,7 +50,8 @@ impl Lookup {
         let client = config.create_with_context(Quiet).map_err(|source| ProduceError::Client { source })?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().map_err(|source| ProduceError::Thread { source })?;
-        Ok(Lookup { client, config, create, runtime })
+        let servers = settings.bootstrap_servers().to_owned();
+        Ok(Lookup { client, config, create, servers, runtime })
     }
 
     /// Takes what librdkafka has to say out of its queue.
@@ -61,7 +63,7 @@ impl Lookup {
     pub(super) fn probe(&self) -> Result<(), String> {
         match self.client.client().fetch_metadata(Some(PROBE_TOPIC), ANSWER_WAIT_MAX) {
             Ok(_) => Ok(()),
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(self.no_answer(&error)),
         }
     }
 
@@ -69,7 +71,7 @@ impl Lookup {
     pub(super) fn find(&self, topic: &str) -> Found {
         let metadata = match self.client.client().fetch_metadata(Some(topic), ANSWER_WAIT_MAX) {
             Ok(metadata) => metadata,
-            Err(error) => return Found::NoAnswer(in_words(&error)),
+            Err(error) => return Found::NoAnswer(self.no_answer(&error)),
         };
         let Some(told) = metadata.topics().iter().find(|told| told.name() == topic) else {
             return Found::State(failing(Refusal::Unavailable, "the broker said nothing of the topic".to_owned()));
@@ -114,6 +116,11 @@ impl Lookup {
         }
     }
 
+    fn no_answer(&self, error: &KafkaError) -> String {
+        let why = error.rdkafka_error_code().map_or_else(|| error.to_string(), in_words);
+        format!("no broker answers at {}: {why}", self.servers)
+    }
+
     fn new_topic<'a>(&'a self, name: &'a str) -> NewTopic<'a> {
         let replication = TopicReplication::Fixed(self.create.replication_factor);
         let topic = NewTopic::new(name, self.create.partitions, replication);
@@ -134,18 +141,18 @@ fn outcome(results: &[Result<String, (String, Code)>], topic: &str) -> Result<()
 }
 
 fn refused(code: Code, what: &str) -> TopicState {
-    failing(refusal::refusal(code).unwrap_or(Refusal::Unavailable), format!("the topic {what}: {code}"))
+    failing(refusal::refusal(code).unwrap_or(Refusal::Unavailable), format!("the topic {what}: {}", in_words(code)))
 }
 
 fn failing(refusal: Refusal, reason: String) -> TopicState {
     TopicState::Failing { refusal, reason, permanent: refusal != Refusal::Unavailable }
 }
 
-fn in_words(error: &KafkaError) -> String {
-    match error.rdkafka_error_code() {
-        Some(code) => code.to_string(),
-        None => error.to_string(),
-    }
+/// What a code means, without librdkafka's names for it: `Topic authorization failed`.
+fn in_words(code: Code) -> String {
+    let text = code.to_string();
+    let inner = text.split_once('(').map_or(text.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+    inner.trim_start_matches("Broker: ").trim_start_matches("Local: ").to_owned()
 }
 
 /// Says nothing: the producer's log tells of the same brokers.
@@ -160,4 +167,35 @@ impl ClientContext for Quiet {
 impl ProducerContext for Quiet {
     type DeliveryOpaque = ();
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_put_in_words() {
+        assert_eq!(in_words(Code::TopicAuthorizationFailed), "Topic authorization failed");
+        assert_eq!(in_words(Code::BrokerTransportFailure), "Broker transport failure");
+        assert_eq!(in_words(Code::OperationTimedOut), "Timed out");
+    }
+
+    #[test]
+    fn each_topic_has_the_result_that_names_it() {
+        let results = [
+            Ok("a".to_owned()),
+            Err(("b".to_owned(), Code::TopicAlreadyExists)),
+            Err(("c".to_owned(), Code::PolicyViolation)),
+            Err(("d".to_owned(), Code::RequestTimedOut)),
+        ];
+        assert_eq!(outcome(&results, "a"), Ok(()));
+        assert_eq!(outcome(&results, "b"), Ok(()));
+        let refusal_of = |topic: &str| match outcome(&results, topic) {
+            Err(TopicState::Failing { refusal, permanent, .. }) => (refusal, permanent),
+            other => panic!("{topic}: {other:?}"),
+        };
+        assert_eq!(refusal_of("c"), (Refusal::Policy, true));
+        assert_eq!(refusal_of("d"), (Refusal::Unavailable, false));
+        assert_eq!(refusal_of("e"), (Refusal::Other, true));
+    }
 }
