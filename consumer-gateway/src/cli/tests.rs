@@ -175,3 +175,23 @@ fn check_judges_key_files_too() {
     assert!(error.contains("cursors.key_files[0]") && error.contains("not an Ed25519 public key"), "{error}");
     assert!(!error.contains("c2hvcnQ="), "{error}");
 }
+
+#[test]
+fn check_judges_key_sets_whatever_else_is_wrong() {
+    let check = |issuer: &str, key_set: Option<&str>, expected: &[&str]| {
+        let issuers = format!("auth: {{issuers: [{{issuer: i, audiences: [a], {issuer}, jwks_file: jwks.json}}], ");
+        let folder = Folder::new(&CONFIG.replace("auth: {", &issuers));
+        if let Some(text) = key_set {
+            folder.write("jwks.json", text);
+        }
+        let error = folder.check().unwrap_err();
+        for key in expected {
+            assert!(error.contains(key), "{key}: {error}");
+        }
+    };
+    check("algorithms: [RS256]", None, &["auth.issuers[0].jwks_file = jwks.json: cannot be read"]);
+    check("algorithms: [HS256]", None, &["auth.issuers[0].algorithms[0]", "auth.issuers[0].jwks_file"]);
+    check("algorithms: [RS256]", Some("[]"), &["auth.issuers[0].jwks_file = jwks.json: not a JWK set"]);
+    check("algorithms: [RS256]", Some(r#"{"keys":[]}"#), &["the list is empty"]);
+    check("algorithms: [RS256]", Some(r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#), &["keys[0] is secret"]);
+}

@@ -93,9 +93,10 @@ fn issuer(reader: &mut Reader, key: &str, name: Option<String>, key_files: KeyFi
     let file_key = format!("{key}.jwks_file");
     reader.required_text(&file_key)?;
     let jwks_file = reader.path(&file_key)?;
+    // Where the algorithms are faulty too, the file is still judged, against all that could stand there.
+    let judged_against = algorithms.as_deref().unwrap_or(&PUBLIC_KEY_ALGORITHMS);
     if key_files == KeyFiles::Judged
-        && let Some(algorithms) = &algorithms
-        && let Err(error) = authenticate::check_key_set(&jwks_file, algorithms)
+        && let Err(error) = authenticate::check_key_set(&jwks_file, judged_against)
     {
         reader.fault(&file_key, error.problem());
     }

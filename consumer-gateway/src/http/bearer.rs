@@ -4,6 +4,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
+use fairlead_service_kit::telemetry::field;
 
 use super::{Gateway, problem::ApiError};
 use crate::authenticate::Caller;
@@ -20,6 +21,7 @@ impl FromRequestParts<Gateway> for Authenticated {
             Ok(caller) => Ok(Self(caller)),
             Err(error) => {
                 gateway.0.metrics.refuse_token(error.reason());
+                tracing::info!({ field::REASON } = error.reason(), { field::ERROR } = %error, "token refused");
                 Err(ApiError::TokenRefused(error))
             }
         }
