@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use axum::Router;
 use fairlead_service_kit::{
     admin::{self, Endpoints, Liveness, Readiness},
     shutdown::Shutdown,
@@ -53,16 +54,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     // Another provider may be installed in a process that does more than this; the first one stays.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut registry = Registry::default();
-    let metrics = Arc::new(Metrics::new(&mut registry));
     let (readiness, liveness) = (Readiness::new(), Liveness::new());
-
-    let counted = metrics.clone();
-    let authenticator = Authenticator::new(&config.auth.settings, Arc::new(move |_, read| counted.key_file(read.is_ok())))?;
-    let authenticator = Arc::new(authenticator);
-    let authorizer = Authorizer::new(config.tenants.clone(), config.tenant_limits.clone());
-    let keys = config.cursor_keys()?;
-    let kafka = Arc::new(Kafka::new(&config.kafka, &config.read)?);
-    let reading = Reading::new(kafka.clone(), config.topics.map.clone(), keys, config.read.clone(), metrics.clone());
+    let built = build(&config, &mut registry, stop.clone())?;
 
     let admin_listener = admin::bind(config.admin_listen).await?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -73,18 +66,46 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let admin_stop = CancellationToken::new();
     let endpoints = Endpoints { registry: Arc::new(registry), readiness: readiness.clone(), liveness };
     let admin = tokio::spawn(admin::serve(admin_listener, endpoints, admin_stop.clone()));
-    let keys_stay_fresh = tokio::spawn(authenticator.clone().keep_fresh(stop.clone()));
-    let probe = tokio::spawn(watch_kafka(kafka, readiness.clone(), stop.clone()));
+    let keys_stay_fresh = tokio::spawn(built.authenticator.keep_fresh(stop.clone()));
+    let probe = tokio::spawn(watch_kafka(built.kafka, readiness.clone(), stop.clone()));
 
     tracing::info!(listen = %listener.local_addr()?, public_url = %config.public_url, "serving");
-    let gateway = Gateway::new(authenticator, authorizer, reading, metrics.clone(), stop.clone());
     let limits = ServerLimits { connections_max: config.read.connections_max, stall: config.read.stall };
-    server::serve(listener, http::routes(gateway), limits, metrics, stop).await;
+    server::serve(listener, built.routes, limits, built.metrics, stop).await;
 
     tracing::info!("stopped");
     admin_stop.cancel();
     let _ = tokio::join!(probe, keys_stay_fresh, admin);
     Ok(())
+}
+
+/// The joined parts.
+pub struct Built {
+    /// The API, ready to be served.
+    pub routes: Router,
+    /// Asks Kafka.
+    pub kafka: Arc<Kafka>,
+    /// Believes tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Builds the parts and joins them. Nothing is connected or listened on yet.
+///
+/// # Errors
+/// A key file that cannot be used, or settings that make no Kafka client.
+pub fn build(config: &Config, registry: &mut Registry, stop: CancellationToken) -> anyhow::Result<Built> {
+    let metrics = Arc::new(Metrics::new(registry));
+    let counted = metrics.clone();
+    let authenticator = Authenticator::new(&config.auth.settings, Arc::new(move |_, read| counted.key_file(read.is_ok())))?;
+    let authenticator = Arc::new(authenticator);
+    let authorizer = Authorizer::new(config.tenants.clone(), config.tenant_limits.clone());
+    let kafka = Arc::new(Kafka::new(&config.kafka, &config.read)?);
+    let (topics, keys) = (config.topics.map.clone(), config.cursor_keys()?);
+    let reading = Reading::new(kafka.clone(), topics, keys, config.read.clone(), metrics.clone());
+    let gateway = Gateway::new(authenticator.clone(), authorizer, reading, metrics.clone(), stop);
+    Ok(Built { routes: http::routes(gateway), kafka, authenticator, metrics })
 }
 
 /// Keeps readiness true to whether Kafka answers.

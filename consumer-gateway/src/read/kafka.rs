@@ -1,7 +1,7 @@
 //! Questions to Kafka, and the consumers that read. Everything here blocks: call it on threads that may.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,10 +14,17 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
 
-use super::{Settings, topic_id::topic_id};
+use super::{
+    Settings,
+    topic_id::{TopicId, topic_id},
+};
 
 /// Named in every consumer because librdkafka assigns nothing without it; no group of this name is ever joined or written to.
 const GROUP: &str = "fairlead-gateway";
+
+/// How long the question for a topic's id may take, and how long it is left alone after it was not answered: some brokers never do.
+const ID_TIME: Duration = Duration::from_secs(1);
+const ID_PAUSE: Duration = Duration::from_secs(60);
 
 /// A consumer of this gateway.
 pub type KafkaConsumer = BaseConsumer<Context>;
@@ -28,6 +35,8 @@ pub struct Kafka {
     timeout: Duration,
     fetch_wait: Duration,
     questions: KafkaConsumer,
+    /// Until when no topic's id is asked for.
+    ids_pause: Mutex<Option<Instant>>,
 }
 
 /// A topic as it was when asked.
@@ -161,7 +170,7 @@ impl Kafka {
             .set("fetch.max.bytes", (read.queue_bytes_max.max(1 << 20)).to_string())
             .set("message.max.bytes", (read.queue_bytes_max.clamp(1000, 1 << 20)).to_string());
         let questions = config.create_with_context(Context).map_err(ReadError::Client)?;
-        Ok(Self { config, timeout: read.kafka_timeout, fetch_wait: read.fetch_wait, questions })
+        Ok(Self { config, timeout: read.kafka_timeout, fetch_wait: read.fetch_wait, questions, ids_pause: Mutex::default() })
     }
 
     /// Whether any broker answers.
@@ -195,7 +204,7 @@ impl Kafka {
         let fail = |source| ReadError::Ask { object: format!("topic {topic}"), source };
         let deadline = Instant::now() + self.timeout;
         let Some(partitions) = self.partitions(topic).map_err(fail)? else { return Ok(None) };
-        let id = topic_id(self.questions.client(), topic.as_str(), Duration::from_secs(2).min(self.timeout));
+        let id = self.topic_id(topic);
         let mut ends = Vec::with_capacity(partitions);
         for partition in 0..partitions {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
@@ -266,6 +275,20 @@ impl Kafka {
     /// How long one question may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn topic_id(&self, topic: &TopicName) -> Option<[u8; 16]> {
+        if self.ids_pause.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        match topic_id(self.questions.client(), topic.as_str(), ID_TIME.min(self.timeout)) {
+            TopicId::Known(id) => Some(id),
+            TopicId::Unknown => None,
+            TopicId::NoAnswer => {
+                *self.ids_pause.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + ID_PAUSE);
+                None
+            }
+        }
     }
 
     /// How many partitions; `None` when there is no such topic.

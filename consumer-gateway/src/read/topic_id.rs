@@ -15,9 +15,20 @@ use rdkafka::{
     client::{Client, ClientContext},
 };
 
-/// Asks for a topic's id. `None` when the broker knows no ids, does not answer in time, or the topic is not there.
-pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Option<[u8; 16]> {
-    let name = CString::new(topic).ok()?;
+/// What a broker says about a topic's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicId {
+    /// The id.
+    Known([u8; 16]),
+    /// The broker gives topics no ids, or the topic is not there.
+    Unknown,
+    /// No answer came in time.
+    NoAnswer,
+}
+
+/// Asks for a topic's id.
+pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> TopicId {
+    let Ok(name) = CString::new(topic) else { return TopicId::Unknown };
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
     // SAFETY: `rk` is a live client for as long as `client` is borrowed. Each object made here is given back before the function ends, the
@@ -30,10 +41,13 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Dura
         rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
         rd_kafka_DescribeTopics(rk, topics, options, queue);
         let event = rd_kafka_queue_poll(queue, timeout_ms);
-        let id = if event.is_null() { None } else { read_id(event) };
-        if !event.is_null() {
+        let id = if event.is_null() {
+            TopicId::NoAnswer
+        } else {
+            let id = read_id(event);
             rd_kafka_event_destroy(event);
-        }
+            id
+        };
         rd_kafka_queue_destroy(queue);
         rd_kafka_AdminOptions_destroy(options);
         rd_kafka_TopicCollection_destroy(topics);
@@ -45,32 +59,32 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Dura
 ///
 /// # Safety
 /// `event` is a live event.
-unsafe fn read_id(event: *mut rd_kafka_event_t) -> Option<[u8; 16]> {
+unsafe fn read_id(event: *mut rd_kafka_event_t) -> TopicId {
     const NO_ERROR: rd_kafka_resp_err_t = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
     // SAFETY: the event is live; librdkafka answers null for an event of another kind, and what it points to lives as long as the event.
     unsafe {
         let result = rd_kafka_event_DescribeTopics_result(event);
         if rd_kafka_event_error(event) != NO_ERROR || result.is_null() {
-            return None;
+            return TopicId::NoAnswer;
         }
         let mut count = 0;
         let descriptions = rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if descriptions.is_null() || count != 1 {
-            return None;
+            return TopicId::Unknown;
         }
         let description = *descriptions;
         let error = rd_kafka_TopicDescription_error(description);
         if !error.is_null() && rd_kafka_error_code(error) != NO_ERROR {
-            return None;
+            return TopicId::Unknown;
         }
         let id = rd_kafka_TopicDescription_topic_id(description);
         if id.is_null() {
-            return None;
+            return TopicId::Unknown;
         }
         let (most, least) = (rd_kafka_Uuid_most_significant_bits(id), rd_kafka_Uuid_least_significant_bits(id));
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&most.to_be_bytes());
         bytes[8..].copy_from_slice(&least.to_be_bytes());
-        (bytes != [0; 16]).then_some(bytes)
+        if bytes == [0; 16] { TopicId::Unknown } else { TopicId::Known(bytes) }
     }
 }
