@@ -25,7 +25,7 @@ soak: build ## the long forms: 20 runs of a real log writer, 50 kills
 	FAIRLEAD_SOAK=1 $(CARGO) test --release --locked --workspace --all-targets --no-fail-fast -- conmon::
 
 bench: build ## the benchmarks, each as a ratio to a named baseline
-	$(CARGO) bench --profile release --locked --workspace --all-targets
+	$(CARGO) bench --profile release --locked --workspace --bench router_vs_librdkafka
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check

@@ -144,6 +144,8 @@ fn baseline(records: &Path, bootstrap: &str, prefix: &str, shape: &Shape) -> Res
     command.args(["--bootstrap", bootstrap]).arg("--records").arg(records);
     command.args(["--property", &format!("compression.type={COMPRESSION}")]);
     command.args(["--property", &format!("linger.ms={LINGER_MS}")]);
+    // As much in flight as the router allows itself; a larger queue only costs the caches.
+    command.args(["--property", "queue.buffering.max.messages=0", "--property", "queue.buffering.max.kbytes=32768"]);
     for topic in topics(prefix, shape) {
         admin::create_topic(bootstrap, &topic, 1, &[])?;
         command.args(["--topic", &topic]);

@@ -12,16 +12,23 @@ pub enum Component {
     ApacheKafka,
     /// CRI-O's log writer.
     Conmon,
+    /// A browser and its driver.
+    Chromium,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 2] = [Component::ApacheKafka, Component::Conmon];
+    pub const ALL: [Component; 3] = [Component::ApacheKafka, Component::Conmon, Component::Chromium];
 
     /// Says why the component cannot be used here; `None` if it can.
     pub fn missing(self) -> Option<String> {
         match self {
+            // Maven is needed once, to fetch.
+            Component::ApacheKafka if crate::kafka::is_cached() => java_missing(),
             Component::ApacheKafka => java_missing().or_else(|| not_on_path("mvn", "maven")),
+            Component::Chromium => {
+                not_on_path("chromium", "chromium").or_else(|| not_on_path("chromedriver", "chromium-driver"))
+            }
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
         }
     }
@@ -44,6 +51,7 @@ impl fmt::Display for Component {
         f.write_str(match self {
             Component::ApacheKafka => "Apache Kafka",
             Component::Conmon => "conmon",
+            Component::Chromium => "Chromium",
         })
     }
 }

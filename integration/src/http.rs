@@ -20,6 +20,12 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// What holds connections. The library that it is built on wants a TLS provider named even where none is used.
+pub(crate) fn connections() -> reqwest::Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// A caller of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -42,7 +48,7 @@ pub struct Answer {
 impl Client {
     /// A caller without a token.
     pub fn new(base: &str) -> Client {
-        Client { base: base.to_owned(), token: None, http: reqwest::Client::new() }
+        Client { base: base.to_owned(), token: None, http: connections() }
     }
 
     /// The same with a bearer token.

@@ -20,6 +20,7 @@ pub mod conmon;
 pub mod generator;
 pub mod workload;
 
+pub mod browser;
 pub mod follow;
 pub mod http;
 pub mod identity;

@@ -127,6 +127,11 @@ impl Stage {
         self.folder.path()
     }
 
+    /// The gateway's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A namespace's topic.
     pub fn topic(&self, namespace: &str) -> String {
         self.template.replace("{namespace}", namespace)

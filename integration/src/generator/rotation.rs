@@ -38,7 +38,7 @@ pub fn move_away(log: &Path) -> Result<bool> {
     let mut name = log.as_os_str().to_owned();
     name.push(format!(".{}", Zoned::now().strftime("%Y%m%d-%H%M%S")));
     let name = PathBuf::from(name);
-    if name.exists() {
+    if name.exists() || with_suffix(&name, ".gz").exists() {
         return Ok(false);
     }
     std::fs::rename(log, &name).with_context(|| format!("rename {}", log.display()))?;

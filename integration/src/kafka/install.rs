@@ -13,7 +13,7 @@ const VERSION: &str = "4.3.1";
 
 /// The folder with Kafka and everything it needs. Fetches it if it is not there whole; one process at a time.
 pub(super) fn libraries() -> Result<PathBuf> {
-    let home = folders::cache().join(format!("kafka-{VERSION}"));
+    let home = home();
     let libraries = home.join("libs");
     let complete = home.join("complete");
     if complete.is_file() {
@@ -27,6 +27,15 @@ pub(super) fn libraries() -> Result<PathBuf> {
         std::fs::write(&complete, VERSION).context("mark the cache complete")?;
     }
     Ok(libraries)
+}
+
+/// Has it been fetched before?
+pub(crate) fn is_cached() -> bool {
+    home().join("complete").is_file()
+}
+
+fn home() -> PathBuf {
+    folders::cache().join(format!("kafka-{VERSION}"))
 }
 
 fn fetch(libraries: &Path) -> Result<()> {

@@ -2,6 +2,8 @@
 
 mod install;
 
+pub(crate) use install::is_cached;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::consume::Stored;
 
+/// Records of one topic sent in a row: what a reader of files gets out of one read of 64 KiB, about.
+const RUN_RECORDS: usize = 200;
+
 /// Where one record lies in the loaded file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -34,19 +37,26 @@ pub struct Capture {
 pub fn write(file: &Path, topics: &[Vec<Stored>]) -> Result<()> {
     let file = std::fs::File::create(file).with_context(|| format!("make {}", file.display()))?;
     let mut output = BufWriter::new(file);
-    let longest = topics.iter().map(Vec::len).max().unwrap_or(0);
-    for index in 0..longest {
-        for (topic, records) in topics.iter().enumerate() {
-            let Some(record) = records.get(index) else { continue };
-            let partition = usize::try_from(record.partition).context("a partition")?;
-            for number in [topic, partition, record.key.len(), record.value.len()] {
-                output.write_all(&u32::try_from(number).context("a length")?.to_le_bytes())?;
+    let mut runs: Vec<_> = topics.iter().map(|records| records.chunks(RUN_RECORDS)).collect();
+    let mut written = true;
+    while std::mem::take(&mut written) {
+        for (topic, runs) in runs.iter_mut().enumerate() {
+            for record in runs.next().unwrap_or_default() {
+                write_record(&mut output, topic, record)?;
+                written = true;
             }
-            output.write_all(&record.key)?;
-            output.write_all(&record.value)?;
         }
     }
     output.flush().context("write captured records")
+}
+
+fn write_record(output: &mut impl std::io::Write, topic: usize, record: &Stored) -> Result<()> {
+    let partition = usize::try_from(record.partition).context("a partition")?;
+    for number in [topic, partition, record.key.len(), record.value.len()] {
+        output.write_all(&u32::try_from(number).context("a length")?.to_le_bytes())?;
+    }
+    output.write_all(&record.key)?;
+    output.write_all(&record.value).context("write captured records")
 }
 
 impl Capture {
@@ -106,6 +116,6 @@ mod tests {
             .iter()
             .map(|&place| (place.topic, place.partition, capture.record(place).0, capture.record(place).1))
             .collect();
-        assert_eq!(read, [(0, 0, &b"a"[..], &b"one"[..]), (1, 1, b"b", b""), (0, 2, b"", b"two")]);
+        assert_eq!(read, [(0, 0, &b"a"[..], &b"one"[..]), (0, 2, b"", b"two"), (1, 1, b"b", b"")]);
     }
 }

@@ -11,7 +11,7 @@ use crate::process::Program;
 /// What the programs call the figures.
 const READ: &str = "fairlead_router_lines_read_total";
 const ACKNOWLEDGED: &str = "fairlead_router_lines_acknowledged_total";
-const SERVED: &str = "fairlead_gateway_records_served_total";
+const SERVED: &str = "fairlead_gateway_lines_sent_total";
 
 pub(super) struct Status {
     terminal: bool,

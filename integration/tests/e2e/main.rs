@@ -8,6 +8,7 @@ mod conmon;
 mod cursor;
 mod faults;
 mod follow;
+mod page;
 mod rotation;
 mod router_stopped;
 mod trial;
