@@ -83,15 +83,30 @@ pub fn texts(lines: &[Line], identity: &Identity, stream: Stream) -> Vec<String>
     let mut texts: Vec<String> = Vec::new();
     for source in order {
         let mut last = None;
-        for (&(seq, _), log) in &pieces[source] {
+        for (&(seq, offset), log) in &pieces[source] {
             match texts.last_mut() {
-                Some(text) if last == Some(seq) => text.push_str(log),
+                // Pieces cut at other places, before and after a restart, overlap.
+                Some(text) if last == Some(seq) => text.push_str(beyond(text, offset, log)),
                 _ => texts.push((*log).to_owned()),
             }
             last = Some(seq);
         }
     }
     texts
+}
+
+/// Equal, or pieces that begin at one place and are cut at others.
+fn agree(seen: &str, line: &Line) -> bool {
+    match line.chunk {
+        Some(_) => seen.starts_with(&line.log) || line.log.starts_with(seen),
+        None => seen == line.log,
+    }
+}
+
+/// What a piece adds to the text before it.
+fn beyond<'a>(text: &str, offset: u64, piece: &'a str) -> &'a str {
+    let known = usize::try_from(text.len() as u64 - offset.min(text.len() as u64)).unwrap_or(usize::MAX);
+    piece.get(known..).unwrap_or_default()
 }
 
 /// The restart count in `pod uid/container/restart count/epoch/fd`.
@@ -106,7 +121,7 @@ impl SourceState {
         self.partitions.insert(line.partition);
         let same = self.seen.get(&place);
         if let Some((time, log)) = same
-            && (*time != line.time || *log != line.log)
+            && (*time != line.time || !agree(log, line))
         {
             report.faults.push(format!("{}: number {} names two lines", line.source, line.seq));
         }
@@ -122,7 +137,10 @@ impl SourceState {
         }
         self.highest = self.highest.max(line.seq);
         self.cover(start, end);
-        self.seen.entry(place).or_insert_with(|| (line.time.clone(), line.log.clone()));
+        let seen = self.seen.entry(place).or_default();
+        if line.log.len() >= seen.1.len() {
+            *seen = (line.time.clone(), line.log.clone());
+        }
         self.latest.push_back(place);
         if self.latest.len() > PRODUCER_REPEAT_RECORDS_MAX {
             self.latest.pop_front();
@@ -208,6 +226,9 @@ mod tests {
         let later = Line { source: "u/c/1/f/1".to_owned(), log: "after".to_owned(), ..line(0, 1, false) };
         let lines = [later, chunk(0, 0, false), chunk(0, 6, true), line(1, 1, false), line(1, 1, true)];
         assert_eq!(texts(&lines, &identity, Stream::Stdout), ["line 0line 0", "line 1", "after"]);
+        let piece = |offset: u64, last: bool, log: &str| Line { log: log.to_owned(), ..chunk(7, offset, last) };
+        let recut = [piece(0, false, "abc"), piece(3, true, "defgh"), piece(0, false, "abcde"), piece(5, true, "fgh")];
+        assert_eq!(texts(&recut, &identity, Stream::Stdout), ["abcdefgh"]);
         assert!(texts(&lines, &identity, Stream::Stderr).is_empty());
     }
 }

@@ -7,7 +7,7 @@ pub fn sum(page: &str, name: &str) -> f64 {
 
 /// The sum of those series of a metric that carry all these labels.
 pub fn sum_where(page: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
-    page.lines().filter_map(|line| value(line, name, labels)).sum()
+    page.lines().filter_map(|line| value(line, name, labels)).fold(0.0, |sum, value| sum + value)
 }
 
 fn value(line: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {

@@ -60,6 +60,16 @@ impl Program {
         self.folder.join(format!("{}.log", self.name.trim_start_matches("fairlead-")))
     }
 
+    /// Changes its configuration file for the next start.
+    ///
+    /// # Errors
+    /// When the file has no such text or cannot be written.
+    pub fn reconfigure(&self, old: &str, new: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.config()).context("read the configuration")?;
+        ensure!(text.contains(old), "{} is not in {}", old, self.config().display());
+        std::fs::write(self.config(), text.replace(old, new)).context("write the configuration")
+    }
+
     /// Starts it; does not wait.
     ///
     /// # Errors

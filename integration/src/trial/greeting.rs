@@ -31,7 +31,7 @@ fn text(url: &str, teams: &[Team], tokens: &[String]) -> String {
     text += &curl("", 0, &format!("/v1/namespaces/{mine}/logs?since=5m"));
     text += &format!("{} follows {other}:\n", teams[1].name);
     text += &curl("N -H 'Accept: text/plain'", 1, &format!("/v1/namespaces/{other}/logs?follow=true"));
-    text += &format!("{other} is not {}'s: the same 404 as for what does not exist:\n", teams[0].name);
+    text += &format!("{} asks for {other}: not its own, so the same 404 as for what does not exist:\n", teams[0].name);
     text += &curl("i", 0, &format!("/v1/namespaces/{other}/logs"));
     text += "who am I, and what may I read:\n";
     text += &curl("", 0, "/v1/me");

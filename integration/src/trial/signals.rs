@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::http::RUNTIME;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// One Ctrl-C may come twice, from the terminal and from what started us; a second one comes later.
+const SAME: Duration = Duration::from_millis(500);
 
 /// Has someone asked to stop?
 pub(super) struct Stop(Mutex<Receiver<()>>);
@@ -23,15 +25,17 @@ impl Stop {
         let mut interrupt = signal(SignalKind::interrupt()).context("take SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("take SIGTERM")?;
         RUNTIME.spawn(async move {
+            let mut first: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                if ASKED.swap(true, Ordering::Relaxed) {
+                ASKED.store(true, Ordering::Relaxed);
+                let _ = sender.send(());
+                if first.get_or_insert_with(Instant::now).elapsed() > SAME {
                     std::process::exit(130);
                 }
-                let _ = sender.send(());
             }
         });
         Ok(Stop(Mutex::new(receiver)))

@@ -9,6 +9,7 @@ mod cursor;
 mod faults;
 mod follow;
 mod page;
+mod renumbering;
 mod rotation;
 mod router_stopped;
 mod trial;
