@@ -22,7 +22,6 @@ pub struct Metrics {
     bytes_read: Family<OfNamespace, Counter>,
     records_acknowledged: Family<OfNamespace, Counter>,
     lines_acknowledged: Family<OfNamespace, Counter>,
-    lines_lost: Family<OfReason, Counter>,
     parse_errors: Family<OfNamespace, Counter>,
     invalid_utf8: Family<OfNamespace, Counter>,
     epochs_started: Family<OfReason, Counter>,
@@ -89,11 +88,6 @@ impl Metrics {
         }
     }
 
-    /// Lines that will never be delivered, by reason.
-    pub fn lines_lost(&self, namespace: &Namespace, reason: &'static str) -> Counter {
-        self.lines_lost.get_or_create_owned(&OfReason::new(namespace, reason))
-    }
-
     /// Epochs begun, by reason.
     pub fn epochs_started(&self, namespace: &Namespace, reason: &'static str) -> Counter {
         self.epochs_started.get_or_create_owned(&OfReason::new(namespace, reason))
@@ -122,7 +116,6 @@ impl Metrics {
         add.metric("bytes_read", "Bytes read", &self.bytes_read);
         add.metric("records_acknowledged", "Records that Kafka acknowledged", &self.records_acknowledged);
         add.metric("lines_acknowledged", "Physical lines that acknowledged records cover", &self.lines_acknowledged);
-        add.metric("lines_lost", "Physical lines that will never be delivered", &self.lines_lost);
         add.metric("parse_errors", "Lines that the grammar does not take", &self.parse_errors);
         add.metric("invalid_utf8", "Byte sequences that became U+FFFD", &self.invalid_utf8);
         add.metric("epochs_started", "Epochs begun", &self.epochs_started);
@@ -190,7 +183,6 @@ mod tests {
         let (metrics, registry) = Metrics::new();
         let namespace = Namespace::parse("payments").unwrap();
         metrics.namespace(&namespace);
-        metrics.lines_lost(&namespace, "r");
         metrics.epochs_started(&namespace, "r");
         metrics.delivery_failures(&namespace, "r");
         metrics.parked(&namespace, "r", true);

@@ -6,4 +6,4 @@ mod store;
 
 pub use ledger::{Ledger, Settled};
 pub use state::{EpochState, FileState, Guard, InstanceKey, InstanceState};
-pub use store::{Loaded, Store, StoreError, sync_folder};
+pub use store::{Loaded, Store, StoreError};

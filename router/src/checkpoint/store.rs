@@ -198,10 +198,7 @@ impl Store {
 }
 
 /// Syncs a folder, so that names made in it survive a crash of the machine.
-///
-/// # Errors
-/// The error of opening or syncing it.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -147,15 +147,9 @@ mod tests {
         let mut partial = Partial::new(Place { file: 0, offset: 0 }, 0, b"2026-11-20T10:00:00Z", Instant::now());
         partial.push(content, Instant::now());
         let mut pieces = Vec::new();
-        loop {
-            let (offset, text, bytes) = match partial.next_chunk(bytes_max) {
-                Some(piece) => (
-                    piece.chunk.unwrap().offset,
-                    String::from_utf8_lossy(piece.content).into_owned(),
-                    piece.content.len(),
-                ),
-                None => break,
-            };
+        while let Some(piece) = partial.next_chunk(bytes_max) {
+            let offset = piece.chunk.unwrap().offset;
+            let (text, bytes) = (String::from_utf8_lossy(piece.content).into_owned(), piece.content.len());
             assert!(bytes > 0 && bytes <= bytes_max);
             pieces.push((offset, text));
             partial.chunk_sent(bytes);

@@ -114,6 +114,8 @@ const TURNS_PER_ROUND_MAX: usize = 16;
 const ENDING_WAIT: Duration = Duration::from_millis(20);
 /// How long a wait for something outside may take before everything is looked at again.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
+/// How often metrics and readiness are brought up to date.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 const COMMITS_AT_END_MAX: usize = 4;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -150,6 +152,7 @@ pub struct Worker {
     stored_at: Instant,
     scanned_at: Instant,
     ticked_at: Instant,
+    reported_at: Instant,
     complaints: ThrottleBy<String>,
 }
 
@@ -185,6 +188,7 @@ impl Worker {
             stored_at: now,
             scanned_at: now,
             ticked_at: now,
+            reported_at: now,
             complaints: ThrottleBy::new(Duration::from_secs(10), 1_024),
             settings,
             parts,
@@ -208,24 +212,24 @@ impl Worker {
     pub fn run(mut self, stop: &dyn Fn() -> bool) -> Drained {
         while !stop() {
             self.parts.heartbeat.beat();
-            let read = self.round();
-            if !read && !stop() {
+            let more = self.round();
+            if !more && !stop() {
                 self.wait();
             }
         }
         self.drain()
     }
 
-    /// One round: look, store what must be stored, read, deliver, settle. Returns whether anything was read.
+    /// One round: look, store what must be stored, read, deliver, settle. Returns whether there is more to do at once.
     pub fn round(&mut self) -> bool {
         self.look();
         self.tick();
         self.commit_if_due();
-        let read = self.read_ready();
+        let more = self.read_ready();
         self.parts.sink.poll(Duration::ZERO);
         self.settle();
         self.parts.metrics.in_flight_bytes.set(self.in_flight_bytes as i64);
-        read
+        more || self.urgent
     }
 
     /// Waits until something happens: a file event, a delivery report, or the next thing that is due.
@@ -245,12 +249,17 @@ impl Worker {
     fn tick(&mut self) {
         let now = Instant::now();
         if now >= self.again_at && !self.again.is_empty() {
-            self.ready.extend(std::mem::take(&mut self.again));
+            for key in std::mem::take(&mut self.again) {
+                self.queue(&key);
+            }
         }
         if now.duration_since(self.ticked_at) >= IDLE_WAIT {
             self.ticked_at = now;
             self.flush_overdue(now);
-            self.report();
+            if now.duration_since(self.reported_at) >= REPORT_EVERY {
+                self.reported_at = now;
+                self.report();
+            }
         }
     }
 
@@ -329,7 +338,7 @@ impl Worker {
                     if let Some(instance) = self.instances.get_mut(key)
                         && instance.stored()
                     {
-                        self.ready.push_back(key.clone());
+                        self.queue(key);
                     }
                     self.let_go(key);
                 }

@@ -64,7 +64,6 @@ const FIRST_BYTES: usize = 64;
 impl Worker {
     /// Places the new files of an instance. With `skip`, an instance that is seen for the first time is read from its end.
     pub(super) fn place_new(&mut self, key: &InstanceKey, skip: bool) {
-        self.sync_links(key);
         let names = self.names_of(key);
         let Some(instance) = self.instances.get_mut(key) else { return };
         let unplaced = std::mem::take(&mut instance.unplaced);

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{Instance, Worker, instance::Link};
 use crate::{
-    checkpoint::{InstanceKey, sync_folder},
+    checkpoint::InstanceKey,
     discover::{
         ContainerDir, DirChange, LogEntry, NameEvent, is_container_name, list_folders, list_logs, parse_pod_folder,
     },
@@ -133,9 +133,9 @@ impl Worker {
             self.cannot_watch(&error);
         }
         let containers = list_folders(&path).unwrap_or_default();
-        let key_of_pod =
-            |key: &&InstanceKey| key.pod_folder == folder && containers.binary_search(&key.container).is_err();
-        let gone: Vec<_> = self.instances.keys().filter(key_of_pod).cloned().collect();
+        let first = InstanceKey { pod_folder: folder.to_owned(), container: String::new(), restart: 0 };
+        let of_pod = self.instances.range(first..).map(|(key, _)| key).take_while(|key| key.pod_folder == folder);
+        let gone: Vec<_> = of_pod.filter(|key| containers.binary_search(&key.container).is_err()).cloned().collect();
         for key in gone {
             self.end_instance(&key);
         }
@@ -393,14 +393,5 @@ impl Worker {
         self.complain("add-watch", |left_out| {
             warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot watch folder; all folders are looked at every second instead");
         });
-    }
-
-    /// Makes new links durable before anything is said about them.
-    pub(super) fn sync_links(&mut self, key: &InstanceKey) {
-        let folder = self.held.folder(key);
-        if let Err(error) = sync_folder(&folder) {
-            let shown = folder.display().to_string();
-            self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot sync folder of held files"));
-        }
     }
 }

@@ -135,6 +135,20 @@ impl Worker {
         self.parts.metrics.open_files.set(open as i64);
         let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
         self.parts.metrics.held_files.set(links as i64);
+        self.parts.metrics.held_bytes.set(self.bytes_only_held() as i64);
+    }
+
+    /// Bytes on disk of the held files that have no name but ours.
+    fn bytes_only_held(&self) -> u64 {
+        let nameless = |(key, instance): (&InstanceKey, &super::Instance)| {
+            let links = instance.links.iter().filter(|(_, link)| link.name.is_none());
+            links
+                .filter_map(|(link, _)| self.held.stat(key, *link).ok())
+                .filter(|stat| stat.names == 1)
+                .map(|stat| stat.disk_bytes)
+                .sum::<u64>()
+        };
+        self.instances.iter().map(nameless).sum()
     }
 
     fn renew(&mut self, reason: &str) {

@@ -27,11 +27,15 @@ enum Next {
 }
 
 impl Worker {
-    /// Gives instances that may have something to read a turn each. Returns whether anything was read.
+    /// Gives instances that may have something to read a turn each. Returns whether there is more to do at once.
     pub(super) fn read_ready(&mut self) -> bool {
-        let mut read = false;
-        for _ in 0..TURNS_PER_ROUND_MAX {
+        let mut reads = 0;
+        for _ in 0..self.ready.len() {
             if self.in_flight_bytes >= self.settings.in_flight_bytes_max || self.free.len() < TURNS_PER_ROUND_MAX {
+                // Deliveries make room, and wake the wait.
+                return false;
+            }
+            if reads == TURNS_PER_ROUND_MAX {
                 break;
             }
             let Some(key) = self.ready.pop_front() else { break };
@@ -43,12 +47,12 @@ impl Worker {
                 Next::Later => self.later(&key, IDLE_WAIT),
                 Next::Soon => self.later(&key, ENDING_WAIT),
                 Next::Again => {
-                    read = true;
+                    reads += 1;
                     self.queue(&key);
                 }
             }
         }
-        read
+        !self.ready.is_empty()
     }
 
     fn turn(&mut self, key: &InstanceKey) -> Next {
@@ -210,6 +214,7 @@ impl Worker {
             }
             TailError::NotSent(NotSent::Fatal) => {
                 epoch.ledger.fail(slot);
+                self.parts.readiness.block("producer", "the Kafka producer is dead; a new one is being made");
                 Next::Soon
             }
             TailError::File { path, source } => {
