@@ -58,7 +58,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let built = build(&config, &mut registry, stop.clone())?;
 
     let admin_listener = admin::bind(config.admin_listen).await?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     readiness.block(KAFKA, "not asked yet");
     readiness.clear("start");
 
@@ -98,7 +99,8 @@ pub struct Built {
 pub fn build(config: &Config, registry: &mut Registry, stop: CancellationToken) -> anyhow::Result<Built> {
     let metrics = Arc::new(Metrics::new(registry));
     let counted = metrics.clone();
-    let authenticator = Authenticator::new(&config.auth.settings, Arc::new(move |_, read| counted.key_file(read.is_ok())))?;
+    let authenticator =
+        Authenticator::new(&config.auth.settings, Arc::new(move |_, read| counted.key_file(read.is_ok())))?;
     let authenticator = Arc::new(authenticator);
     let authorizer = Authorizer::new(config.tenants.clone(), config.tenant_limits.clone());
     let kafka = Arc::new(Kafka::new(&config.kafka, &config.read)?);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use fairlead_contract::namespace::Namespace;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -103,6 +103,7 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("fairlead_gateway");
+        registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("requests", "Requests answered", self.requests.clone());
         registry.register(
             "request_duration_seconds",
@@ -110,14 +111,26 @@ impl Metrics {
             self.request_duration.clone(),
         );
         registry.register("tokens_refused", "Tokens that were not believed", self.tokens_refused.clone());
-        registry.register("key_files_read", "Key files that were read, and whether they could be used", self.key_files.clone());
+        registry.register(
+            "key_files_read",
+            "Key files that were read, and whether they could be used",
+            self.key_files.clone(),
+        );
         registry.register("streams_open", "Open responses with lines", self.streams.clone());
-        registry.register("streams_ended", "Responses with lines that ended with an end event", self.streams_ended.clone());
+        registry.register(
+            "streams_ended",
+            "Responses with lines that ended with an end event",
+            self.streams_ended.clone(),
+        );
         registry.register("lines_sent", "Lines sent", self.lines.clone());
         registry.register("bytes_sent", "Bytes of responses with lines", self.bytes.clone());
         registry.register("records_read", "Records looked at for a stream", self.records.clone());
         registry.register("repeats_withheld", "Records that cover only lines sent before", self.repeats.clone());
-        registry.register("records_unreadable", "Values in a namespace's topic that are no records", self.unreadable.clone());
+        registry.register(
+            "records_unreadable",
+            "Values in a namespace's topic that are no records",
+            self.unreadable.clone(),
+        );
         registry.register(
             "isolation_violations",
             "Records of another namespace in a namespace's own topic; withheld",
@@ -126,7 +139,11 @@ impl Metrics {
         registry.register("connections_open", "Open connections", self.connections.clone());
         registry.register("readers_open", "History readers at work", self.readers.clone());
         registry.register("topics_fetched", "Topics that a shared fetcher reads", self.fetchers.clone());
-        registry.register("followers_behind", "Followers that were too slow for their queue", self.followers_behind.clone());
+        registry.register(
+            "followers_behind",
+            "Followers that were too slow for their queue",
+            self.followers_behind.clone(),
+        );
     }
 
     /// Counts an answered request.
@@ -178,30 +195,61 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use prometheus_client::encoding::text::encode;
 
     use super::*;
     use crate::read::event::Withheld;
 
-    #[test]
-    fn names_are_as_documented() {
+    /// Name, type and labels of everything that is shown once each metric was used.
+    fn shown() -> BTreeSet<String> {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let withheld = Withheld { repeats: 1, unreadable: 2, foreign: 3 };
+        let payments = Namespace::parse("payments").unwrap();
         metrics.shown("payments", &Counts::default(), &Counts { lines: 5, scanned: 11, withheld });
+        metrics.bytes(&payments).inc();
         metrics.answered("/v1/me", 200, 0.004);
         metrics.streams("follow").inc();
+        metrics.ended(EndReason::Limit);
+        metrics.refuse_token("expired");
+        metrics.key_file(true);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        for expected in [
-            "fairlead_gateway_isolation_violations_total{namespace=\"payments\"} 3",
-            "fairlead_gateway_lines_sent_total{namespace=\"payments\"} 5",
-            "fairlead_gateway_repeats_withheld_total{namespace=\"payments\"} 1",
-            "fairlead_gateway_requests_total{route=\"/v1/me\",status=\"200\"} 1",
-            "fairlead_gateway_streams_open{kind=\"follow\"} 1",
-            "fairlead_gateway_connections_open 0",
-        ] {
-            assert!(text.contains(expected), "{expected} is not in\n{text}");
-        }
+        let types: BTreeMap<&str, &str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        let sample = |line: &str| {
+            let (sample, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+            let name = name
+                .strip_suffix("_bucket")
+                .or(name.strip_suffix("_sum"))
+                .or(name.strip_suffix("_count"))
+                .unwrap_or(name);
+            let base = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
+            let labels: Vec<&str> = labels
+                .split(',')
+                .filter_map(|label| label.split_once('='))
+                .map(|label| label.0)
+                .filter(|label| *label != "le")
+                .collect();
+            format!("{name} {} {}", types[base], labels.join(", "))
+        };
+        text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_every_metric() {
+        let page = include_str!("../../docs/metrics.md");
+        let documented: BTreeSet<String> = page
+            .lines()
+            .filter(|line| line.starts_with("| `fairlead_gateway_"))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                format!("{} {} {}", cells[1].trim_matches('`'), cells[2], cells[3].replace('`', ""))
+            })
+            .collect();
+        assert_eq!(shown(), documented);
     }
 }

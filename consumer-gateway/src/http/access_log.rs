@@ -38,7 +38,16 @@ pub async fn layer(State(gateway): State<Gateway>, request: Request, next: Next)
     if route == "page" {
         tracing::debug!(method, route, status, duration_ms, "request");
     } else {
-        tracing::info!(method, route, status, duration_ms, account, { field::K8S_NAMESPACE_NAME } = namespace, problem, "request");
+        tracing::info!(
+            method,
+            route,
+            status,
+            duration_ms,
+            account,
+            { field::K8S_NAMESPACE_NAME } = namespace,
+            problem,
+            "request"
+        );
     }
     response
 }

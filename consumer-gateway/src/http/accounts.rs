@@ -130,7 +130,10 @@ mod tests {
     fn one_account_has_one_pace() {
         let accounts = Accounts::default();
         let limits = AccountLimits { streams: None, bytes_per_second: Some(10) };
-        let (a, b) = (accounts.open("a", Kind::Follow, 9, &limits).unwrap(), accounts.open("a", Kind::Range, 9, &limits).unwrap());
+        let (a, b) = (
+            accounts.open("a", Kind::Follow, 9, &limits).unwrap(),
+            accounts.open("a", Kind::Range, 9, &limits).unwrap(),
+        );
         assert!(Arc::ptr_eq(&a.pace().unwrap(), &b.pace().unwrap()));
     }
 }

@@ -60,14 +60,17 @@ pub async fn namespaces(
             Route::Excluded => None,
         })
         .collect();
-    let own: Vec<TopicName> = routes.iter().flatten().filter(|(_, shared)| !shared).map(|(topic, _)| topic.clone()).collect();
+    let own: Vec<TopicName> =
+        routes.iter().flatten().filter(|(_, shared)| !shared).map(|(topic, _)| topic.clone()).collect();
     let mut overviews = parts.overviews.of(&parts.reading, own).await?.into_iter();
     let entry = |(name, route): (Namespace, Option<(TopicName, bool)>)| {
         let overview = route.as_ref().filter(|(_, shared)| !shared).and_then(|_| overviews.next());
         entry(name, route.map(|(topic, _)| topic), overview)
     };
     let listing = Listing { namespaces: names.into_iter().zip(routes).map(entry).collect() };
-    let mut response = ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(listing)).into_response();
+    let mut response =
+        ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(listing))
+            .into_response();
     response.extensions_mut().insert(Noted { account: parts.authorizer.account(&caller), namespace: None });
     Ok(response)
 }
@@ -95,7 +98,8 @@ async fn existing(gateway: &Gateway) -> Result<Vec<Namespace>, ApiError> {
         }
     }
     let topics = parts.reading.ask(|kafka| kafka.topics()).await?;
-    let namespaces: Vec<Namespace> = topics.iter().filter_map(|topic| parts.reading.topics.namespace_of(topic)).collect();
+    let namespaces: Vec<Namespace> =
+        topics.iter().filter_map(|topic| parts.reading.topics.namespace_of(topic)).collect();
     *parts.topics.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), namespaces.clone()));
     Ok(namespaces)
 }

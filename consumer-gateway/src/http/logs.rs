@@ -49,7 +49,10 @@ impl HttpBody for Frames {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.frames.poll_recv(context).map(|frame| {
             frame.map(|frame| {
                 self.sent.inc_by(frame.len() as u64);

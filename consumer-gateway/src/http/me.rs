@@ -54,7 +54,8 @@ pub async fn me(
         limits: Limits { follows: streams, ranges: streams, bytes_per_second: limits.bytes_per_second },
         r#use: parts.accounts.in_use(&account),
     };
-    let mut response = ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(&me)).into_response();
+    let mut response =
+        ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(&me)).into_response();
     response.extensions_mut().insert(Noted { account, namespace: None });
     Ok(response)
 }

@@ -126,8 +126,12 @@ impl ApiError {
             Self::MethodNotAllowed => "This path does not take this method.".into(),
             Self::Parameter { name, problem } => format!("Parameter `{}`: {problem}.", shown(name)),
             Self::NotAcceptable => "There are application/x-ndjson and text/plain.".into(),
-            Self::CursorGone { .. } => "The topic was made again, or ends before the cursor. `cursor` is a fresh one.".into(),
-            Self::TooManyStreams { limit } => format!("Your account may have {limit} of these open at a time. Close one, or try again later."),
+            Self::CursorGone { .. } => {
+                "The topic was made again, or ends before the cursor. `cursor` is a fresh one.".into()
+            }
+            Self::TooManyStreams { limit } => {
+                format!("Your account may have {limit} of these open at a time. Close one, or try again later.")
+            }
             Self::Unavailable(_) => "The logs cannot be read now. Try again soon.".into(),
         }
     }
@@ -214,7 +218,9 @@ mod tests {
     async fn check(error: ApiError, status: u16, headers: &[(&str, &str)], document: serde_json::Value) {
         let response = error.into_response();
         assert_eq!(response.status().as_u16(), status);
-        for (name, value) in headers.iter().chain(&[("content-type", "application/problem+json"), ("cache-control", "no-store")]) {
+        for (name, value) in
+            headers.iter().chain(&[("content-type", "application/problem+json"), ("cache-control", "no-store")])
+        {
             assert_eq!(response.headers()[*name], *value);
         }
         let body = to_bytes(response.into_body(), 10_000).await.unwrap();
@@ -259,7 +265,11 @@ mod tests {
 
     #[test]
     fn names_are_shown_short_and_harmless() {
-        for (name, expected) in [("a", "a".to_owned()), ("a\r\nb\x1b", "a\u{fffd}\u{fffd}b\u{fffd}".to_owned()), (&"x".repeat(70), "x".repeat(64) + "…")] {
+        for (name, expected) in [
+            ("a", "a".to_owned()),
+            ("a\r\nb\x1b", "a\u{fffd}\u{fffd}b\u{fffd}".to_owned()),
+            (&"x".repeat(70), "x".repeat(64) + "…"),
+        ] {
             assert_eq!(shown(name), expected);
         }
     }

@@ -87,7 +87,8 @@ impl Values {
 
     fn number(&self, name: &str, max: u64) -> Result<Option<u64>, ApiError> {
         let Some(text) = self.one(name) else { return Ok(None) };
-        let number = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
+        let number =
+            Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
         match number.filter(|number| *number <= max) {
             Some(number) => Ok(Some(number)),
             None => Err(ApiError::parameter(name, format!("is a whole number, at most {max}"))),
@@ -102,12 +103,16 @@ impl Values {
         // A plus sign that was not encoded arrives as a space.
         match text.replace(' ', "+").parse::<Timestamp>() {
             Ok(at) => Ok(Some(Moment::of(at))),
-            Err(_) => Err(ApiError::parameter(name, "is a time such as 2026-11-20T10:00:00Z, or how long ago, such as 15m")),
+            Err(_) => {
+                Err(ApiError::parameter(name, "is a time such as 2026-11-20T10:00:00Z, or how long ago, such as 15m"))
+            }
         }
     }
 
     fn pattern(&self, name: &str) -> Result<Option<regex::bytes::Regex>, ApiError> {
-        self.one(name).map(|text| pattern(text).map_err(|error| ApiError::parameter(name, error.to_string()))).transpose()
+        self.one(name)
+            .map(|text| pattern(text).map_err(|error| ApiError::parameter(name, error.to_string())))
+            .transpose()
     }
 
     fn excludes(&self, name: &str, other: &str) -> Result<(), ApiError> {
@@ -130,7 +135,13 @@ pub fn none(query: Option<&str>) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// [`ApiError::Parameter`] that names the first that is wrong.
-pub fn logs(namespace: Namespace, query: Option<&str>, accepted: Option<Kind>, now: Timestamp, settings: &Settings) -> Result<Request, ApiError> {
+pub fn logs(
+    namespace: Namespace,
+    query: Option<&str>,
+    accepted: Option<Kind>,
+    now: Timestamp,
+    settings: &Settings,
+) -> Result<Request, ApiError> {
     let values = Values::parse(query, &PARAMETERS)?;
     let kind = accepted.ok_or(ApiError::NotAcceptable)?;
     let follow = values.flag("follow")?;
@@ -159,7 +170,8 @@ pub fn logs(namespace: Namespace, query: Option<&str>, accepted: Option<Kind>, n
         (None, None, Some(since)) => Start::At(since),
         (None, None, None) => {
             let window = now.checked_sub(settings.window).unwrap_or(Timestamp::MIN);
-            let begin = filter.until.map_or(Moment::of(window), |until| Moment::of(window).min(until.earlier(settings.window)));
+            let begin =
+                filter.until.map_or(Moment::of(window), |until| Moment::of(window).min(until.earlier(settings.window)));
             filter.since = Some(begin);
             Start::At(begin)
         }
@@ -224,7 +236,9 @@ pub fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Kind> {
         any = true;
         let mut parts = range.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q="))).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")))
+            .map_or(1.0, |q| q.parse().unwrap_or(0.0));
         let offer = |format: &mut (u8, f32), exact: &[&str], family: &str| {
             let specific = match name.as_str() {
                 name if exact.contains(&name) => 3,
@@ -288,7 +302,12 @@ mod tests {
 
     #[test]
     fn a_cursor_or_tail_asks_for_no_time_of_its_own() {
-        for (query, since) in [("cursor=a", None), ("tail=3", None), ("cursor=a&since=1m", Some(at("2026-11-20T09:59:00Z"))), ("tail=3&since=1m", Some(at("2026-11-20T09:59:00Z")))] {
+        for (query, since) in [
+            ("cursor=a", None),
+            ("tail=3", None),
+            ("cursor=a&since=1m", Some(at("2026-11-20T09:59:00Z"))),
+            ("tail=3&since=1m", Some(at("2026-11-20T09:59:00Z"))),
+        ] {
             assert_eq!(read(query).unwrap().filter.since, since, "{query}");
         }
     }
@@ -296,7 +315,10 @@ mod tests {
     #[test]
     fn filters() {
         let request = read("pod=a&pod=b&container=c&stream=stderr&grep=x%2By&grep_not=z&until=1m&late=all").unwrap();
-        assert_eq!((request.filter.pods, request.filter.containers), (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
+        assert_eq!(
+            (request.filter.pods, request.filter.containers),
+            (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()])
+        );
         assert_eq!((request.filter.stream.as_deref(), request.late), (Some("stderr"), Late::All));
         assert_eq!(request.filter.grep.unwrap().as_str(), "x+y");
         assert!(request.filter.grep_not.is_some());
@@ -355,7 +377,8 @@ mod tests {
             ("prefix=none&timestamps=true", Format::Text { prefix: false, timestamps: true }),
         ] {
             let namespace = Namespace::parse("payments").unwrap();
-            let request = logs(namespace, Some(query), Some(Kind::Text), NOW.parse().unwrap(), &Settings::default()).unwrap();
+            let request =
+                logs(namespace, Some(query), Some(Kind::Text), NOW.parse().unwrap(), &Settings::default()).unwrap();
             assert_eq!(request.format, expected, "{query}");
         }
     }

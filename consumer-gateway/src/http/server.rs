@@ -34,7 +34,13 @@ pub struct ServerLimits {
 
 /// Serves until `stop` is cancelled, then lets open requests end within a bound.
 /// A connection that cannot be accepted is logged and the next is waited for.
-pub async fn serve(listener: TcpListener, routes: Router, limits: ServerLimits, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    limits: ServerLimits,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let builder = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -73,7 +79,10 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: ServerLimits, 
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
@@ -82,7 +91,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Without a timer hyper keeps no time at all.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER_BYTES).half_close(false);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(BUFFER_BYTES)
+        .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -327,7 +327,17 @@ mod tests {
         let other_keys = Keys::ephemeral();
         assert_eq!(keys.open(&ns("payments-b"), &text), Err(CursorError::NotOurs));
         assert_eq!(other_keys.open(&ns("payments"), &text), Err(CursorError::NotOurs));
-        for garbled in ["", "A", "!!", "AAAA", &text[1..], &text[..text.len() - 1], &format!("{text}A"), &format!("{text}="), &format!(" {text}")] {
+        for garbled in [
+            "",
+            "A",
+            "!!",
+            "AAAA",
+            &text[1..],
+            &text[..text.len() - 1],
+            &format!("{text}A"),
+            &format!("{text}="),
+            &format!(" {text}"),
+        ] {
             assert_eq!(keys.open(&ns("payments"), garbled), Err(CursorError::NotOurs), "{garbled:?}");
         }
         assert_eq!(keys.open(&ns("payments"), &"A".repeat(CURSOR_TEXT_BYTES_MAX + 1)), Err(CursorError::TooLong));
@@ -340,7 +350,11 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(keys.open(&ns("payments"), &URL_SAFE_NO_PAD.encode(bytes)), Err(CursorError::NotOurs), "bit {bit}");
+            assert_eq!(
+                keys.open(&ns("payments"), &URL_SAFE_NO_PAD.encode(bytes)),
+                Err(CursorError::NotOurs),
+                "bit {bit}"
+            );
         }
     }
 
@@ -358,7 +372,8 @@ mod tests {
     fn a_topic_is_told_from_another_and_from_itself_made_again() {
         let name = TopicName::parse("logs.a").unwrap();
         let other = TopicMark::new(&TopicName::parse("logs.b").unwrap(), None);
-        let (unknown, one, two) = (TopicMark::new(&name, None), TopicMark::new(&name, Some([1; 16])), TopicMark::new(&name, Some([2; 16])));
+        let (unknown, one, two) =
+            (TopicMark::new(&name, None), TopicMark::new(&name, Some([1; 16])), TopicMark::new(&name, Some([2; 16])));
         for (a, b, expected) in [(unknown, one, true), (one, one, true), (one, two, false), (unknown, other, false)] {
             assert_eq!(a.may_be(&b), expected);
             assert_eq!(b.may_be(&a), expected);

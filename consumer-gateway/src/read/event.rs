@@ -125,10 +125,13 @@ impl Event<'_> {
         let line = match self {
             Self::Heartbeat { .. } => return,
             Self::Gap { records, partitions, cursor, .. } => {
-                let places: Vec<_> = partitions.iter().map(|p| format!("{}:{}-{}", p.partition, p.from, p.to - 1)).collect();
+                let places: Vec<_> =
+                    partitions.iter().map(|p| format!("{}:{}-{}", p.partition, p.from, p.to - 1)).collect();
                 format!("# gap reason=retention records={records} offsets={} cursor={cursor}\n", places.join(","))
             }
-            Self::End { reason, lines, cursor, .. } => format!("# end reason={} lines={lines} cursor={cursor}\n", reason.as_str()),
+            Self::End { reason, lines, cursor, .. } => {
+                format!("# end reason={} lines={lines} cursor={cursor}\n", reason.as_str())
+            }
         };
         out.extend_from_slice(line.as_bytes());
     }
@@ -153,12 +156,22 @@ mod tests {
             "",
         );
         check(
-            &Event::Gap { reason: GapReason::Retention, records: 7, partitions: &[Missing { partition: 1, from: 3, to: 10 }], cursor: "c" },
+            &Event::Gap {
+                reason: GapReason::Retention,
+                records: 7,
+                partitions: &[Missing { partition: 1, from: 3, to: 10 }],
+                cursor: "c",
+            },
             "{\"event\":\"gap\",\"reason\":\"retention\",\"records\":7,\"partitions\":[{\"partition\":1,\"from\":3,\"to\":10}],\"cursor\":\"c\"}\n",
             "# gap reason=retention records=7 offsets=1:3-9 cursor=c\n",
         );
         check(
-            &Event::End { reason: EndReason::Limit, lines: 2, withheld: Withheld { repeats: 1, ..Withheld::default() }, cursor: "c" },
+            &Event::End {
+                reason: EndReason::Limit,
+                lines: 2,
+                withheld: Withheld { repeats: 1, ..Withheld::default() },
+                cursor: "c",
+            },
             "{\"event\":\"end\",\"reason\":\"limit\",\"lines\":2,\"withheld\":{\"repeats\":1,\"unreadable\":0,\"foreign\":0},\"cursor\":\"c\"}\n",
             "# end reason=limit lines=2 cursor=c\n",
         );
@@ -167,8 +180,15 @@ mod tests {
     #[test]
     fn the_word_is_the_same_everywhere() {
         for reason in [
-            EndReason::Complete, EndReason::Limit, EndReason::ScanLimit, EndReason::Expired, EndReason::Denied, EndReason::Shutdown,
-            EndReason::TopicChanged, EndReason::Excluded, EndReason::Unavailable,
+            EndReason::Complete,
+            EndReason::Limit,
+            EndReason::ScanLimit,
+            EndReason::Expired,
+            EndReason::Denied,
+            EndReason::Shutdown,
+            EndReason::TopicChanged,
+            EndReason::Excluded,
+            EndReason::Unavailable,
         ] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{}\"", reason.as_str()));
         }

@@ -58,8 +58,13 @@ impl Moment {
     /// The moment so much earlier.
     pub fn earlier(self, by: std::time::Duration) -> Self {
         let borrow = i64::from(self.nanoseconds < by.subsec_nanos());
-        let seconds = self.seconds.saturating_sub(i64::try_from(by.as_secs()).unwrap_or(i64::MAX)).saturating_sub(borrow);
-        let nanoseconds = if borrow == 1 { self.nanoseconds + 1_000_000_000 - by.subsec_nanos() } else { self.nanoseconds - by.subsec_nanos() };
+        let seconds =
+            self.seconds.saturating_sub(i64::try_from(by.as_secs()).unwrap_or(i64::MAX)).saturating_sub(borrow);
+        let nanoseconds = if borrow == 1 {
+            self.nanoseconds + 1_000_000_000 - by.subsec_nanos()
+        } else {
+            self.nanoseconds - by.subsec_nanos()
+        };
         Self { seconds, nanoseconds }
     }
 
@@ -106,13 +111,20 @@ pub fn pattern(text: &str) -> Result<Regex, PatternError> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(PatternError(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
     }
-    RegexBuilder::new(text).size_limit(PATTERN_SIZE_MAX).dfa_size_limit(PATTERN_SIZE_MAX).nest_limit(50).build().map_err(|error| {
-        PatternError(match error {
-            regex::Error::CompiledTooBig(_) => "the pattern is too large once compiled".into(),
-            regex::Error::Syntax(text) => format!("not a regular expression: {}", text.lines().last().unwrap_or_default().trim()),
-            _ => "not a regular expression".into(),
+    RegexBuilder::new(text)
+        .size_limit(PATTERN_SIZE_MAX)
+        .dfa_size_limit(PATTERN_SIZE_MAX)
+        .nest_limit(50)
+        .build()
+        .map_err(|error| {
+            PatternError(match error {
+                regex::Error::CompiledTooBig(_) => "the pattern is too large once compiled".into(),
+                regex::Error::Syntax(text) => {
+                    format!("not a regular expression: {}", text.lines().last().unwrap_or_default().trim())
+                }
+                _ => "not a regular expression".into(),
+            })
         })
-    })
 }
 
 #[cfg(test)]
@@ -138,7 +150,12 @@ mod tests {
             (&[""], &[], None, false),
         ];
         for (pods, containers, stream, expected) in cases {
-            let filter = Filter { pods: names(pods), containers: names(containers), stream: stream.map(Into::into), ..Filter::default() };
+            let filter = Filter {
+                pods: names(pods),
+                containers: names(containers),
+                stream: stream.map(Into::into),
+                ..Filter::default()
+            };
             assert_eq!(filter.takes_origin(&origin(), "stdout"), expected, "{pods:?} {containers:?} {stream:?}");
         }
     }
@@ -146,7 +163,11 @@ mod tests {
     #[test]
     fn times() {
         let moment = |text: &str| Some(Moment::of(text.parse::<jiff::Timestamp>().unwrap()));
-        let filter = Filter { since: moment("2026-11-20T10:00:00.5Z"), until: moment("2026-11-20T10:00:01Z"), ..Filter::default() };
+        let filter = Filter {
+            since: moment("2026-11-20T10:00:00.5Z"),
+            until: moment("2026-11-20T10:00:01Z"),
+            ..Filter::default()
+        };
         let cases = [
             ("2026-11-20T10:00:00.499999999Z", false),
             ("2026-11-20T10:00:00.5Z", true),
@@ -162,8 +183,14 @@ mod tests {
         assert_eq!(Moment::of_line("1969-12-31T23:59:59.75Z"), moment("1969-12-31T23:59:59.75Z"));
         assert_eq!(moment("1970-01-01T00:00:01.0019Z").unwrap().milliseconds(), 1001);
         let by = std::time::Duration::from_millis(1500);
-        assert_eq!(moment("1970-01-01T00:00:03.25Z").map(|moment| moment.earlier(by)), moment("1970-01-01T00:00:01.75Z"));
-        assert_eq!(moment("1970-01-01T00:00:03.75Z").map(|moment| moment.earlier(by)), moment("1970-01-01T00:00:02.25Z"));
+        assert_eq!(
+            moment("1970-01-01T00:00:03.25Z").map(|moment| moment.earlier(by)),
+            moment("1970-01-01T00:00:01.75Z")
+        );
+        assert_eq!(
+            moment("1970-01-01T00:00:03.75Z").map(|moment| moment.earlier(by)),
+            moment("1970-01-01T00:00:02.25Z")
+        );
     }
 
     #[test]

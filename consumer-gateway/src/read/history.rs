@@ -111,7 +111,10 @@ impl History<'_> {
         let Some(before) = shaper.look_back_from(partition) else { return Ok(()) };
         let far = i64::try_from(self.settings.repeat_lookback_records).unwrap_or(i64::MAX);
         let low = match self.kafka.topic(self.topic)? {
-            Some(state) => usize::try_from(partition).ok().and_then(|index| state.partitions.get(index).copied()).map_or(before, |ends| ends.low),
+            Some(state) => usize::try_from(partition)
+                .ok()
+                .and_then(|index| state.partitions.get(index).copied())
+                .map_or(before, |ends| ends.low),
             None => before,
         };
         let span = Span::offsets(partition, before.saturating_sub(far).max(low), before);
@@ -246,10 +249,11 @@ pub fn missing(positions: &Positions, state: &TopicState) -> Option<Vec<Missing>
         }
     }
     let known = i32::try_from(state.partitions.len()).unwrap_or(i32::MAX);
-    let beyond = (known..).zip(positions.iter().skip(state.partitions.len())).any(|(_, position)| position.is_some_and(|at| at > 0));
+    let beyond = (known..)
+        .zip(positions.iter().skip(state.partitions.len()))
+        .any(|(_, position)| position.is_some_and(|at| at > 0));
     (!beyond).then_some(missing)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +262,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_and_what_is_another_topic() {
-        let state = TopicState { id: None, partitions: vec![Watermarks { low: 10, high: 20 }, Watermarks { low: 0, high: 5 }] };
+        let state =
+            TopicState { id: None, partitions: vec![Watermarks { low: 10, high: 20 }, Watermarks { low: 0, high: 5 }] };
         let gap = |partition, from, to| Missing { partition, from, to };
         let cases: [(&[i64], Option<Vec<Missing>>); 7] = [
             (&[], Some(vec![])),

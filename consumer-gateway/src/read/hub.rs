@@ -118,7 +118,14 @@ impl Hub {
         }
         let (requests, inbox) = std::sync::mpsc::channel();
         if requests.send(join).is_ok() {
-            let fetcher = Fetcher { hub: self.clone(), topic: topic.clone(), inbox, waiting: Vec::new(), followers: Vec::new(), idle_since: Instant::now() };
+            let fetcher = Fetcher {
+                hub: self.clone(),
+                topic: topic.clone(),
+                inbox,
+                waiting: Vec::new(),
+                followers: Vec::new(),
+                idle_since: Instant::now(),
+            };
             let named = std::thread::Builder::new().name("tail".into());
             match named.spawn(move || fetcher.run()) {
                 Ok(_) => drop(fetchers.insert(topic.clone(), requests)),
@@ -250,7 +257,12 @@ impl Fetcher {
     }
 
     /// Takes all that is at hand, up to a batch.
-    fn gather(&self, consumer: &KafkaConsumer, next: &mut Vec<i64>, first: BorrowedMessage<'_>) -> Result<Batch, ReadError> {
+    fn gather(
+        &self,
+        consumer: &KafkaConsumer,
+        next: &mut Vec<i64>,
+        first: BorrowedMessage<'_>,
+    ) -> Result<Batch, ReadError> {
         let mut values = Vec::with_capacity(first.payload_len() + 1024);
         let mut entries = Vec::new();
         let mut message = first;
@@ -324,7 +336,9 @@ impl Fetcher {
     fn assignment(&self, partitions: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, ReadError> {
         let mut assignment = TopicPartitionList::new();
         for (partition, offset) in partitions {
-            assignment.add_partition_offset(self.topic.as_str(), partition, offset).map_err(|source| self.failed(source))?;
+            assignment
+                .add_partition_offset(self.topic.as_str(), partition, offset)
+                .map_err(|source| self.failed(source))?;
         }
         Ok(assignment)
     }
@@ -354,8 +368,10 @@ mod tests {
 
     #[test]
     fn a_topic_that_shrank_is_another() {
-        let state = TopicState { id: None, partitions: vec![Watermarks { low: 0, high: 5 }, Watermarks { low: 2, high: 2 }] };
-        for (next, expected) in [(&[5, 2][..], false), (&[6, 2], true), (&[3], false), (&[0, 0, 0], true), (&[], false)] {
+        let state =
+            TopicState { id: None, partitions: vec![Watermarks { low: 0, high: 5 }, Watermarks { low: 2, high: 2 }] };
+        for (next, expected) in [(&[5, 2][..], false), (&[6, 2], true), (&[3], false), (&[0, 0, 0], true), (&[], false)]
+        {
             assert_eq!(shrank(next, &state), expected, "{next:?}");
         }
     }
@@ -363,7 +379,8 @@ mod tests {
     #[test]
     fn a_batch_gives_back_what_was_put_in() {
         let entry = |partition, offset, value| Entry { partition, offset, sent: 7, key_hash: 1, value };
-        let batch = Batch { values: Bytes::from_static(b"onetwo"), entries: vec![entry(0, 4, 0..3), entry(1, 9, 3..6)] };
+        let batch =
+            Batch { values: Bytes::from_static(b"onetwo"), entries: vec![entry(0, 4, 0..3), entry(1, 9, 3..6)] };
         let records: Vec<_> = batch.records().map(|record| (record.partition, record.offset, record.value)).collect();
         assert_eq!(records, [(0, 4, b"one".as_slice()), (1, 9, b"two")]);
     }

@@ -104,7 +104,9 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         static ERRORS: Throttle = Throttle::new(Duration::from_secs(10));
         match level {
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(facility, "librdkafka: {message}")
+            }
             _ => {
                 if let Some(left_out) = ERRORS.allow() {
                     tracing::warn!(facility, left_out, "librdkafka: {message}");
@@ -170,7 +172,13 @@ impl Kafka {
             .set("fetch.max.bytes", (read.queue_bytes_max.max(1 << 20)).to_string())
             .set("message.max.bytes", (read.queue_bytes_max.clamp(1000, 1 << 20)).to_string());
         let questions = config.create_with_context(Context).map_err(ReadError::Client)?;
-        Ok(Self { config, timeout: read.kafka_timeout, fetch_wait: read.fetch_wait, questions, ids_pause: Mutex::default() })
+        Ok(Self {
+            config,
+            timeout: read.kafka_timeout,
+            fetch_wait: read.fetch_wait,
+            questions,
+            ids_pause: Mutex::default(),
+        })
     }
 
     /// Whether any broker answers.
@@ -190,9 +198,16 @@ impl Kafka {
     /// [`ReadError::Ask`] when Kafka does not answer in time.
     pub fn topics(&self) -> Result<Vec<String>, ReadError> {
         self.drain();
-        let metadata =
-            self.questions.fetch_metadata(None, self.timeout).map_err(|source| ReadError::Ask { object: "topics".into(), source })?;
-        Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name().to_owned()).collect())
+        let metadata = self
+            .questions
+            .fetch_metadata(None, self.timeout)
+            .map_err(|source| ReadError::Ask { object: "topics".into(), source })?;
+        Ok(metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none())
+            .map(|topic| topic.name().to_owned())
+            .collect())
     }
 
     /// A topic's partitions and their ends; `None` when there is no such topic.
@@ -294,7 +309,9 @@ impl Kafka {
     /// How many partitions; `None` when there is no such topic.
     fn partitions(&self, topic: &TopicName) -> KafkaResult<Option<usize>> {
         let metadata = self.questions.fetch_metadata(Some(topic.as_str()), self.timeout)?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else { return Ok(None) };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
+            return Ok(None);
+        };
         match found.error().map(RDKafkaErrorCode::from) {
             None => Ok(Some(found.partitions().len()).filter(|partitions| *partitions > 0)),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),

@@ -55,10 +55,18 @@ impl Overviews {
     ///
     /// # Errors
     /// [`Refusal`] when Kafka does not answer.
-    pub async fn of(self: &Arc<Self>, reading: &Arc<Reading>, topics: Vec<TopicName>) -> Result<Vec<Overview>, Refusal> {
+    pub async fn of(
+        self: &Arc<Self>,
+        reading: &Arc<Reading>,
+        topics: Vec<TopicName>,
+    ) -> Result<Vec<Overview>, Refusal> {
         let missing: Vec<TopicName> = {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            topics.iter().filter(|topic| kept.get(topic).is_none_or(|(at, _)| at.elapsed() > KEPT_FOR)).cloned().collect()
+            topics
+                .iter()
+                .filter(|topic| kept.get(topic).is_none_or(|(at, _)| at.elapsed() > KEPT_FOR))
+                .cloned()
+                .collect()
         };
         if !missing.is_empty() {
             let asked = missing.clone();
@@ -106,15 +114,23 @@ fn overviews(kafka: &Kafka, topics: &[TopicName]) -> Result<Vec<Overview>, ReadE
 }
 
 /// When the first record at an offset (or the last one from there on) was sent, for each partition. What does not come in time is not told.
-fn times(consumer: &KafkaConsumer, held: &[Held<'_>], from: impl Fn(&Held<'_>) -> i64, last: bool) -> Result<Vec<Option<i64>>, ReadError> {
+fn times(
+    consumer: &KafkaConsumer,
+    held: &[Held<'_>],
+    from: impl Fn(&Held<'_>) -> i64,
+    last: bool,
+) -> Result<Vec<Option<i64>>, ReadError> {
     let mut assignment = TopicPartitionList::with_capacity(held.len());
     for held in held {
         let fail = |source| ReadError::Read { topic: held.topic.clone(), source };
-        assignment.add_partition_offset(held.topic.as_str(), held.partition, Offset::Offset(from(held))).map_err(fail)?;
+        assignment
+            .add_partition_offset(held.topic.as_str(), held.partition, Offset::Offset(from(held)))
+            .map_err(fail)?;
     }
     let fail = |source| ReadError::Read { topic: held[0].topic.clone(), source };
     consumer.assign(&assignment).map_err(fail)?;
-    let places: HashMap<(&str, i32), usize> = held.iter().enumerate().map(|(index, held)| ((held.topic.as_str(), held.partition), index)).collect();
+    let places: HashMap<(&str, i32), usize> =
+        held.iter().enumerate().map(|(index, held)| ((held.topic.as_str(), held.partition), index)).collect();
     let mut times = vec![None; held.len()];
     let mut open = held.len();
     let mut done = vec![false; held.len()];

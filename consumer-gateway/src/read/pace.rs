@@ -44,7 +44,15 @@ mod tests {
         let pace = Pace::new(1000);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        for (ms, bytes, wait_ms) in [(0, 500, 0), (0, 500, 0), (0, 500, 500), (500, 0, 0), (500, 250, 250), (60_000, 1000, 0), (60_000, 100, 100)] {
+        for (ms, bytes, wait_ms) in [
+            (0, 500, 0),
+            (0, 500, 0),
+            (0, 500, 500),
+            (500, 0, 0),
+            (500, 250, 250),
+            (60_000, 1000, 0),
+            (60_000, 100, 100),
+        ] {
             assert_eq!(pace.take_at(at(ms), bytes).as_millis(), wait_ms, "at {ms} ms");
         }
     }

@@ -49,7 +49,8 @@ impl Positions {
 
 impl PartialEq for Positions {
     fn eq(&self, other: &Self) -> bool {
-        (0..self.len().max(other.len())).all(|index| self.0.get(index).copied().flatten() == other.0.get(index).copied().flatten())
+        (0..self.len().max(other.len()))
+            .all(|index| self.0.get(index).copied().flatten() == other.0.get(index).copied().flatten())
     }
 }
 

@@ -82,7 +82,12 @@ impl Span {
 ///
 /// # Errors
 /// [`ReadError`] when Kafka gives nothing for the time that a question may take, or refuses.
-pub fn read(kafka: &Kafka, topic: &TopicName, spans: &[Span], visit: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>) -> Result<(), ReadError> {
+pub fn read(
+    kafka: &Kafka,
+    topic: &TopicName,
+    spans: &[Span],
+    visit: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
     for span in spans.iter().filter(|span| span.is_empty()) {
         if visit(Step::Done { partition: span.partition, offset: span.from }).is_break() {
             return Ok(());
@@ -111,7 +116,11 @@ pub fn read(kafka: &Kafka, topic: &TopicName, spans: &[Span], visit: &mut dyn Fn
             until_look = RECORDS_PER_LOOK;
             while let Some(event) = consumer.poll(Duration::ZERO) {
                 match event {
-                    Ok(_) => return Err(fail(KafkaError::Subscription("a record came outside its partition's queue".into()))),
+                    Ok(_) => {
+                        return Err(fail(KafkaError::Subscription(
+                            "a record came outside its partition's queue".into(),
+                        )));
+                    }
                     Err(error) => check(topic, error)?,
                 }
             }
@@ -137,7 +146,8 @@ struct Merge<'q> {
 impl<'q> Merge<'q> {
     fn new(topic: &'q TopicName, spans: &[Span], queues: &'q [PartitionQueue<Context>], patience: Duration) -> Self {
         let now = Instant::now();
-        let lanes: Vec<_> = spans.iter().map(|span| Lane { span: *span, begun: false, done: false, heard: now }).collect();
+        let lanes: Vec<_> =
+            spans.iter().map(|span| Lane { span: *span, begun: false, done: false, heard: now }).collect();
         let heads = lanes.iter().map(|_| None).collect();
         Self { topic, queues, lanes, heads, patience }
     }
@@ -212,7 +222,10 @@ impl<'q> Merge<'q> {
         state.heard = Instant::now();
         let (offset, sent) = (message.offset(), sent(&message));
         // Never from another topic or partition, never twice, whatever the client hands out.
-        if message.topic() != self.topic.as_str() || message.partition() != state.span.partition || offset < state.span.from {
+        if message.topic() != self.topic.as_str()
+            || message.partition() != state.span.partition
+            || offset < state.span.from
+        {
             return None;
         }
         let not_found = !state.begun && state.span.sent_from.is_some_and(|from| sent < from);
@@ -261,7 +274,9 @@ pub fn check(topic: &TopicName, error: KafkaError) -> Result<(), ReadError> {
             | Code::InvalidMessage
             | Code::Fatal,
         ) => Err(ReadError::Read { topic: topic.clone(), source: error }),
-        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(ReadError::OffsetGone { topic: topic.clone(), partition: 0 }),
+        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+            Err(ReadError::OffsetGone { topic: topic.clone(), partition: 0 })
+        }
         _ => {
             tracing::debug!(error = %error, topic = topic.as_str(), "reading goes on after an error");
             Ok(())

@@ -93,7 +93,9 @@ impl Renderer {
         let source = view.origin.source;
         let Some(chunk) = view.chunk else {
             // A line of the same source ends whatever was begun before it.
-            if !self.joins.is_empty() && let Some(join) = self.joins.remove(&source) {
+            if !self.joins.is_empty()
+                && let Some(join) = self.joins.remove(&source)
+            {
                 join.write(out);
             }
             write_start(view, prefix, timestamps, out);
@@ -208,11 +210,22 @@ mod tests {
     use crate::read::scan::Scanner;
 
     fn value(log: &[u8], seq: u64, chunk: Option<Chunk>) -> Vec<u8> {
-        let kubernetes = KubernetesHead { namespace_name: "a", pod_name: "api-1", pod_id: "0b1", container_name: "api", host: "n", ..Default::default() };
+        let kubernetes = KubernetesHead {
+            namespace_name: "a",
+            pod_name: "api-1",
+            pod_id: "0b1",
+            container_name: "api",
+            host: "n",
+            ..Default::default()
+        };
         let head = Head::new(&kubernetes, Metadata::Path, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap());
         let time = Timestamp::parse(b"2026-11-20T10:00:00Z").unwrap();
         let mut out = Vec::new();
-        encode(&mut out, &head, &Line { seq, lines: 1, left_out: 0, again: false, chunk, time, stream: Stream::Stdout, log });
+        encode(
+            &mut out,
+            &head,
+            &Line { seq, lines: 1, left_out: 0, again: false, chunk, time, stream: Stream::Stdout, log },
+        );
         out
     }
 

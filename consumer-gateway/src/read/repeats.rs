@@ -92,12 +92,19 @@ impl Seen {
         match *covers {
             Covers::Notice(id) => self.notices.contains_key(&id),
             Covers::Lines { seq, lines } => {
-                lines > 0 && self.sources.get(&source).is_some_and(|source| source.numbers.covers(seq, seq.saturating_add(lines)))
+                lines > 0
+                    && self
+                        .sources
+                        .get(&source)
+                        .is_some_and(|source| source.numbers.covers(seq, seq.saturating_add(lines)))
             }
             Covers::Piece { seq, offset, bytes, .. } => self.sources.get(&source).is_some_and(|source| {
                 let end = offset.saturating_add(bytes);
                 source.numbers.covers(seq, seq.saturating_add(1))
-                    || source.long_lines.iter().any(|line| line.seq == seq && line.bytes.covers(offset, end.max(offset.saturating_add(1))))
+                    || source
+                        .long_lines
+                        .iter()
+                        .any(|line| line.seq == seq && line.bytes.covers(offset, end.max(offset.saturating_add(1))))
             }),
         }
     }
@@ -220,13 +227,25 @@ mod tests {
 
     #[test]
     fn a_record_is_a_repeat_when_all_its_lines_were_seen() {
-        check(&[(lines(0, 1), false), (lines(1, 1), false), (lines(0, 1), true), (lines(1, 1), true), (lines(0, 2), true)]);
+        check(&[
+            (lines(0, 1), false),
+            (lines(1, 1), false),
+            (lines(0, 1), true),
+            (lines(1, 1), true),
+            (lines(0, 2), true),
+        ]);
         check(&[(lines(0, 3), false), (lines(1, 1), true), (lines(2, 2), false), (lines(3, 1), true)]);
     }
 
     #[test]
     fn seen_is_a_set_and_not_a_high_water_mark() {
-        check(&[(lines(2, 1), false), (lines(1, 1), false), (lines(2, 1), true), (lines(0, 3), false), (lines(0, 3), true)]);
+        check(&[
+            (lines(2, 1), false),
+            (lines(1, 1), false),
+            (lines(2, 1), true),
+            (lines(0, 3), false),
+            (lines(0, 3), true),
+        ]);
     }
 
     #[test]

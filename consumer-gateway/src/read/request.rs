@@ -129,10 +129,25 @@ pub(super) enum Plan {
 
 impl Reading {
     /// Joins the parts.
-    pub fn new(kafka: Arc<Kafka>, topics: TopicMap, keys: Keys, settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        kafka: Arc<Kafka>,
+        topics: TopicMap,
+        keys: Keys,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let hub = Hub::new(kafka.clone(), &settings, metrics.clone());
         let readers = Arc::new(Semaphore::new(settings.readers_max));
-        Arc::new(Self { kafka, hub, topics, keys, settings, readers, metrics, questions: Semaphore::new(QUESTIONS_MAX) })
+        Arc::new(Self {
+            kafka,
+            hub,
+            topics,
+            keys,
+            settings,
+            readers,
+            metrics,
+            questions: Semaphore::new(QUESTIONS_MAX),
+        })
     }
 
     /// Looks at the topic and works out what to read.
@@ -161,7 +176,9 @@ impl Reading {
         let empty = TopicState { id: None, partitions: Vec::new() };
         let known = state.as_ref().unwrap_or(&empty);
         if let Some(opened) = opened {
-            let gone = |mut sealer: super::cursor::Sealer, offsets: &[i64]| Refusal::Gone { fresh: sealer.seal(&Positions::from_offsets(offsets)) };
+            let gone = |mut sealer: super::cursor::Sealer, offsets: &[i64]| Refusal::Gone {
+                fresh: sealer.seal(&Positions::from_offsets(offsets)),
+            };
             if !opened.topic.may_be(&mark) {
                 return Err(gone(sealer, &known.lows()));
             }
@@ -229,9 +246,16 @@ impl Reading {
     }
 
     /// Works out where a request begins that has no cursor.
-    async fn begin(self: &Arc<Self>, request: &Request, topic: &TopicName, state: TopicState) -> Result<(Positions, Plan), Refusal> {
+    async fn begin(
+        self: &Arc<Self>,
+        request: &Request,
+        topic: &TopicName,
+        state: TopicState,
+    ) -> Result<(Positions, Plan), Refusal> {
         let sent_from = match (&request.start, &request.filter.since) {
-            (Start::At(moment), _) | (_, Some(moment)) => Some(moment.milliseconds().saturating_sub(CLOCK_DIFFERENCE_MS).max(0)),
+            (Start::At(moment), _) | (_, Some(moment)) => {
+                Some(moment.milliseconds().saturating_sub(CLOCK_DIFFERENCE_MS).max(0))
+            }
             _ => None,
         };
         let (lows, highs) = (state.lows(), state.highs());
@@ -277,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_on_and_a_new_partition_from_its_beginning() {
-        let state = TopicState { id: None, partitions: vec![Watermarks { low: 10, high: 20 }, Watermarks { low: 3, high: 9 }] };
+        let state =
+            TopicState { id: None, partitions: vec![Watermarks { low: 10, high: 20 }, Watermarks { low: 3, high: 9 }] };
         let missing = [Missing { partition: 0, from: 4, to: 10 }];
         let spans = spans_from(&Positions::from_offsets(&[4]), &state, &missing);
         assert_eq!(spans, [Span::offsets(0, 10, 20), Span::offsets(1, 3, 9)]);

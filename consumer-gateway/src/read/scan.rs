@@ -208,7 +208,8 @@ fn parse(value: &[u8]) -> Result<View<'_>, Unreadable> {
 
 /// The length of the head: from the first byte up to and with `"seq":`, where the value is laid out as the encoder lays it out.
 fn head_length(text: &str) -> Option<usize> {
-    let start = text.starts_with("{\"kubernetes\":{").then(|| memmem::find(text.as_bytes(), b"},\"fairlead\":{\""))??;
+    let start =
+        text.starts_with("{\"kubernetes\":{").then(|| memmem::find(text.as_bytes(), b"},\"fairlead\":{\""))??;
     let mut rest = Rest(&text[start + b"},\"fairlead\":{".len()..]);
     if rest.take("\"metadata\":\"") {
         rest.string()?;
@@ -301,8 +302,13 @@ impl<'a> Rest<'a> {
             at += match bytes.get(at + 1)? {
                 b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
                 // Surrogates are left to the full parser; the encoder writes none.
-                b'u' if !matches!(bytes.get(at + 2..at + 4)?, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'])
-                    && bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                b'u' if !matches!(
+                    bytes.get(at + 2..at + 4)?,
+                    [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']
+                ) && bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) =>
+                {
+                    6
+                }
                 _ => return None,
             };
         }
@@ -315,18 +321,16 @@ impl<'a> Rest<'a> {
         let index = u32::try_from(self.number()?).ok()?;
         self.take(",\"offset\":").then_some(())?;
         let offset = self.number()?;
-        let last = if self.take(",\"last\":true}") {
-            true
-        } else {
-            self.take(",\"last\":false}").then_some(false)?
-        };
+        let last = if self.take(",\"last\":true}") { true } else { self.take(",\"last\":false}").then_some(false)? };
         Some(Chunk { index, offset, last })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fairlead_contract::record::{Head as RecordHead, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode};
+    use fairlead_contract::record::{
+        Head as RecordHead, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -334,12 +338,28 @@ mod tests {
     const TIME: &[u8] = b"2026-11-20T10:00:00.123456789Z";
 
     fn head(metadata: Metadata) -> RecordHead {
-        let kubernetes = KubernetesHead { namespace_name: "payments", pod_name: "api-1", pod_id: "0b1", container_name: "api", host: "n", ..Default::default() };
+        let kubernetes = KubernetesHead {
+            namespace_name: "payments",
+            pod_name: "api-1",
+            pod_id: "0b1",
+            container_name: "api",
+            host: "n",
+            ..Default::default()
+        };
         RecordHead::new(&kubernetes, metadata, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap())
     }
 
     fn line(seq: u64, log: &[u8]) -> Line<'_> {
-        Line { seq, lines: 1, left_out: 0, again: false, chunk: None, time: Timestamp::parse(TIME).unwrap(), stream: Stream::Stdout, log }
+        Line {
+            seq,
+            lines: 1,
+            left_out: 0,
+            again: false,
+            chunk: None,
+            time: Timestamp::parse(TIME).unwrap(),
+            stream: Stream::Stdout,
+            log,
+        }
     }
 
     fn value(line: &Line<'_>) -> Vec<u8> {
@@ -355,9 +375,15 @@ mod tests {
         assert_eq!(scanner.count, 1, "the head was learned");
         let (cheap, full) = (scanner.scan(1, value).unwrap(), Record::parse(value).unwrap());
         assert!(matches!(cheap.log, Text::Escaped(_)), "not scanned cheaply: {}", String::from_utf8_lossy(value));
-        assert_eq!((cheap.seq, cheap.lines, cheap.again, cheap.chunk), (full.fairlead.seq, full.fairlead.lines, full.fairlead.again, full.fairlead.chunk));
+        assert_eq!(
+            (cheap.seq, cheap.lines, cheap.again, cheap.chunk),
+            (full.fairlead.seq, full.fairlead.lines, full.fairlead.again, full.fairlead.chunk)
+        );
         assert_eq!((&*cheap.time, &*cheap.stream, &*cheap.log()), (&*full.time, &*full.stream, &*full.log));
-        assert_eq!((&*cheap.origin.namespace, &*cheap.origin.pod, &*cheap.origin.container), ("payments", "api-1", "api"));
+        assert_eq!(
+            (&*cheap.origin.namespace, &*cheap.origin.pod, &*cheap.origin.container),
+            ("payments", "api-1", "api")
+        );
         assert_eq!(cheap.origin.source, Id::of("0b1/api/0/k3v9/1"));
     }
 
@@ -367,7 +393,12 @@ mod tests {
         check(&value(&line(u64::MAX, b"")));
         check(&value(&line(7, b"quote \" back \\ tab \t nul \0 esc \x1b bad \xff \xe2\x80\xa8 \xf0\x9f\x98\x80")));
         check(&value(&Line { lines: 3, left_out: 2, again: true, ..line(7, b"x") }));
-        check(&value(&Line { lines: 0, chunk: Some(Chunk { index: 2, offset: 99, last: false }), stream: Stream::Stderr, ..line(7, b"x") }));
+        check(&value(&Line {
+            lines: 0,
+            chunk: Some(Chunk { index: 2, offset: 99, last: false }),
+            stream: Stream::Stderr,
+            ..line(7, b"x")
+        }));
         check(&value(&Line { chunk: Some(Chunk { index: 3, offset: 9, last: true }), ..line(7, b"x") }));
     }
 
@@ -408,7 +439,8 @@ mod tests {
     #[test]
     fn a_notice_has_no_numbers_of_its_own() {
         let value = String::from_utf8(value(&line(5, b"x"))).unwrap();
-        let notice = value.replace("\"seq\":5", "\"seq\":5,\"notice\":{\"kind\":\"gap\",\"source\":\"s\",\"seq\":5,\"lines\":2}");
+        let notice = value
+            .replace("\"seq\":5", "\"seq\":5,\"notice\":{\"kind\":\"gap\",\"source\":\"s\",\"seq\":5,\"lines\":2}");
         let mut scanner = Scanner::default();
         let view = scanner.scan(1, notice.as_bytes()).unwrap();
         assert_eq!(view.covers(), Covers::Notice(Id::of("gap s 5")));

@@ -190,14 +190,18 @@ impl Shaper {
             return self.left_out(record);
         }
         let covers = view.covers();
-        if view.again && self.look_back_from(record.partition).is_some() && !self.seen.has(view.origin.source, &covers) {
+        if view.again && self.look_back_from(record.partition).is_some() && !self.seen.has(view.origin.source, &covers)
+        {
             return Verdict::LookBack;
         }
         if self.seen.insert(view.origin.source, &covers) {
             self.counts.withheld.repeats += 1;
             return self.left_out(record);
         }
-        let live = self.live_from.as_ref().is_some_and(|from| from.get(record.partition).is_none_or(|from| record.offset >= from));
+        let live = self
+            .live_from
+            .as_ref()
+            .is_some_and(|from| from.get(record.partition).is_none_or(|from| record.offset >= from));
         if !(live || self.filter.takes_time(&view.time)) || !self.filter.takes_text(&view) {
             return self.left_out(record);
         }
@@ -314,17 +318,37 @@ mod tests {
     }
 
     fn value(namespace: &str, seq: u64, again: bool, log: &str) -> Vec<u8> {
-        let kubernetes = KubernetesHead { namespace_name: namespace, pod_name: "api-1", pod_id: "0b1", container_name: "api", host: "n", ..Default::default() };
+        let kubernetes = KubernetesHead {
+            namespace_name: namespace,
+            pod_name: "api-1",
+            pod_id: "0b1",
+            container_name: "api",
+            host: "n",
+            ..Default::default()
+        };
         let head = Head::new(&kubernetes, Metadata::Path, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap());
         let time = Timestamp::parse(b"2026-11-20T10:00:00Z").unwrap();
         let mut out = Vec::new();
-        encode(&mut out, &head, &Line { seq, lines: 1, left_out: 0, again, chunk: None, time, stream: Stream::Stdout, log: log.as_bytes() });
+        encode(
+            &mut out,
+            &head,
+            &Line { seq, lines: 1, left_out: 0, again, chunk: None, time, stream: Stream::Stdout, log: log.as_bytes() },
+        );
         out
     }
 
     fn shaper(shared: bool, filter: Filter) -> Shaper {
-        let sealer = Keys::new(vec![KEYS]).unwrap().sealer(&ns(), TopicMark::new(&TopicName::parse("logs.payments").unwrap(), None));
-        Shaper::new(Shape { namespace: ns(), shared, filter, format: Format::Ndjson, sealer, heartbeat: Duration::from_secs(10) })
+        let sealer = Keys::new(vec![KEYS])
+            .unwrap()
+            .sealer(&ns(), TopicMark::new(&TopicName::parse("logs.payments").unwrap(), None));
+        Shaper::new(Shape {
+            namespace: ns(),
+            shared,
+            filter,
+            format: Format::Ndjson,
+            sealer,
+            heartbeat: Duration::from_secs(10),
+        })
     }
 
     fn record(offset: i64, value: &[u8]) -> RawRecord<'_> {
@@ -347,10 +371,17 @@ mod tests {
         let (mut shaper, mut out) = (shaper(false, Filter::default()), Vec::new());
         shaper.start_at(Positions::from_offsets(&[5, 9]));
         for offset in [5, 6, 8] {
-            assert_eq!(shaper.take(&record(offset, &value("payments", offset as u64, false, "x")), &mut out), Verdict::Shown);
+            assert_eq!(
+                shaper.take(&record(offset, &value("payments", offset as u64, false, "x")), &mut out),
+                Verdict::Shown
+            );
         }
         assert_eq!(cursors(&out), [[6, 9], [7, 9], [9, 9]].map(|offsets| Positions::from_offsets(&offsets)));
-        assert_eq!(shaper.take(&record(7, &value("payments", 7, false, "x")), &mut out), Verdict::LeftOut, "a record from before the position");
+        assert_eq!(
+            shaper.take(&record(7, &value("payments", 7, false, "x")), &mut out),
+            Verdict::LeftOut,
+            "a record from before the position"
+        );
     }
 
     #[test]
@@ -365,7 +396,11 @@ mod tests {
     #[test]
     fn what_is_no_record_is_withheld_and_counted() {
         let (mut shaper, mut out) = (shaper(false, Filter::default()), Vec::new());
-        for (offset, bad) in [b"".as_slice(), b"text", b"{}", b"{\"kubernetes\":{\"namespace_name\":\"payments\"}}", b"\xff"].iter().enumerate() {
+        for (offset, bad) in
+            [b"".as_slice(), b"text", b"{}", b"{\"kubernetes\":{\"namespace_name\":\"payments\"}}", b"\xff"]
+                .iter()
+                .enumerate()
+        {
             assert_eq!(shaper.take(&record(offset as i64, bad), &mut out), Verdict::LeftOut);
         }
         assert_eq!((out.len(), shaper.counts().withheld.unreadable, shaper.counts().scanned), (0, 5, 5));
@@ -374,7 +409,8 @@ mod tests {
     #[test]
     fn a_line_text_cannot_make_it_another_namespaces() {
         let (mut shaper, mut out) = (shaper(false, Filter::default()), Vec::new());
-        let spoof = r#"x","kubernetes":{"namespace_name":"payments"},"a":"{"kubernetes":{"namespace_name":"payments"}}"#;
+        let spoof =
+            r#"x","kubernetes":{"namespace_name":"payments"},"a":"{"kubernetes":{"namespace_name":"payments"}}"#;
         shaper.take(&record(0, &value("payments-b", 0, false, spoof)), &mut out);
         assert!(out.is_empty());
         shaper.take(&record(1, &value("payments", 0, false, &spoof.replace("payments", "other"))), &mut out);
@@ -384,9 +420,19 @@ mod tests {
     #[test]
     fn repeats_are_left_out_marked_or_not() {
         let (mut shaper, mut out) = (shaper(false, Filter::default()), Vec::new());
-        let cases = [(0, false, Verdict::Shown), (1, false, Verdict::Shown), (1, false, Verdict::LeftOut), (0, true, Verdict::LeftOut), (2, true, Verdict::Shown)];
+        let cases = [
+            (0, false, Verdict::Shown),
+            (1, false, Verdict::Shown),
+            (1, false, Verdict::LeftOut),
+            (0, true, Verdict::LeftOut),
+            (2, true, Verdict::Shown),
+        ];
         for (offset, (seq, again, expected)) in cases.into_iter().enumerate() {
-            assert_eq!(shaper.take(&record(offset as i64, &value("payments", seq, again, "x")), &mut out), expected, "offset {offset}");
+            assert_eq!(
+                shaper.take(&record(offset as i64, &value("payments", seq, again, "x")), &mut out),
+                expected,
+                "offset {offset}"
+            );
         }
         assert_eq!(shaper.counts().withheld.repeats, 2);
     }
@@ -403,7 +449,11 @@ mod tests {
         shaper.remember(&record(8, &value("payments", 4, false, "x")));
         shaper.looked_back(0);
         assert_eq!(shaper.take(&record(11, &marked), &mut out), Verdict::LeftOut);
-        assert_eq!(shaper.take(&record(12, &value("payments", 3, true, "x")), &mut out), Verdict::Shown, "from further back: shown with its mark");
+        assert_eq!(
+            shaper.take(&record(12, &value("payments", 3, true, "x")), &mut out),
+            Verdict::Shown,
+            "from further back: shown with its mark"
+        );
     }
 
     #[test]
@@ -413,7 +463,10 @@ mod tests {
         let (mut shaper, mut out) = (shaper(false, filter), Vec::new());
         shaper.live_from(Positions::from_offsets(&[2]));
         assert_eq!(shaper.take(&record(0, &value("payments", 0, false, "keep old")), &mut out), Verdict::LeftOut);
-        assert_eq!(shaper.take(&record(2, &value("payments", 1, false, "keep old but live")), &mut out), Verdict::Shown);
+        assert_eq!(
+            shaper.take(&record(2, &value("payments", 1, false, "keep old but live")), &mut out),
+            Verdict::Shown
+        );
         assert_eq!(shaper.take(&record(3, &value("payments", 2, false, "other")), &mut out), Verdict::LeftOut);
     }
 
@@ -424,7 +477,10 @@ mod tests {
         for offset in 0..4_i64 {
             shaper.take(&record(offset, &value("payments", offset as u64, false, "x")), &mut out);
         }
-        assert_eq!((shaper.counts().lines, cursors(&out)), (2, [3, 4].map(|offset| Positions::from_offsets(&[offset])).to_vec()));
+        assert_eq!(
+            (shaper.counts().lines, cursors(&out)),
+            (2, [3, 4].map(|offset| Positions::from_offsets(&[offset])).to_vec())
+        );
     }
 
     #[test]

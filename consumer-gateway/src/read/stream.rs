@@ -208,16 +208,18 @@ impl Running<'_> {
             Plan::Last { lines, lows, highs } => {
                 let complete = Arc::new(AtomicBool::new(true));
                 let told = complete.clone();
-                self.blocking(move |history, shaper| match walk_back::last_lines(history, shaper, &lows, &highs, lines) {
-                    Ok(found) => {
-                        told.store(found.complete, Ordering::Relaxed);
-                        walk_back::begin(shaper, &found.spans);
-                        shaper.skip_lines(found.skip);
-                        let end = history.send(shaper, found.spans, None);
-                        shaper.skip_lines(0);
-                        end
+                self.blocking(move |history, shaper| {
+                    match walk_back::last_lines(history, shaper, &lows, &highs, lines) {
+                        Ok(found) => {
+                            told.store(found.complete, Ordering::Relaxed);
+                            walk_back::begin(shaper, &found.spans);
+                            shaper.skip_lines(found.skip);
+                            let end = history.send(shaper, found.spans, None);
+                            shaper.skip_lines(0);
+                            end
+                        }
+                        Err(error) => history.unavailable(&error),
                     }
-                    Err(error) => history.unavailable(&error),
                 })
                 .await?;
                 Ok((!complete.load(Ordering::Relaxed)).then_some(EndReason::ScanLimit))
@@ -285,8 +287,11 @@ impl Running<'_> {
             shaper.set_topic(follower.topic);
         }
         let positions = shaper.positions();
-        let behind = (0..).zip(&follower.next).any(|(partition, next)| positions.get(partition).is_none_or(|at| at < *next) && *next > 0);
-        let ahead = (0..).zip(&follower.next).any(|(partition, next)| positions.get(partition).is_some_and(|at| at > *next));
+        let behind = (0..)
+            .zip(&follower.next)
+            .any(|(partition, next)| positions.get(partition).is_none_or(|at| at < *next) && *next > 0);
+        let ahead =
+            (0..).zip(&follower.next).any(|(partition, next)| positions.get(partition).is_some_and(|at| at > *next));
         if !behind && !ahead {
             for (partition, next) in (0..).zip(&follower.next) {
                 self.shaper().advance(partition, *next);
@@ -332,12 +337,16 @@ impl Running<'_> {
     }
 
     /// Does work that blocks, on a thread that may, with one of the readers' places.
-    async fn blocking(&mut self, work: impl FnOnce(&History<'_>, &mut Shaper) -> HistoryEnd + Send + 'static) -> Result<(), Ended> {
+    async fn blocking(
+        &mut self,
+        work: impl FnOnce(&History<'_>, &mut Shaper) -> HistoryEnd + Send + 'static,
+    ) -> Result<(), Ended> {
         let place = self.place().await?;
         let (reading, topic) = (self.reading.clone(), self.topic.clone());
         let stop = CancellationToken::new();
         let lost = Arc::new(AtomicBool::new(false));
-        let valve = Valve { outbox: self.outbox.clone(), stop: stop.clone(), lost: lost.clone(), runtime: Handle::current() };
+        let valve =
+            Valve { outbox: self.outbox.clone(), stop: stop.clone(), lost: lost.clone(), runtime: Handle::current() };
         let mut shaper = self.shaper.take().expect("a stream's state is at hand between its steps");
         reading.metrics.readers.inc();
         let mut task: JoinHandle<(Box<Shaper>, HistoryEnd)> = tokio::task::spawn_blocking(move || {

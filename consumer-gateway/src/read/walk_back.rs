@@ -64,7 +64,13 @@ impl Tally {
 ///
 /// # Errors
 /// [`ReadError`] when Kafka does not answer.
-pub fn last_lines(history: &History<'_>, model: &Shaper, lows: &[i64], highs: &[i64], asked: u64) -> Result<Found, ReadError> {
+pub fn last_lines(
+    history: &History<'_>,
+    model: &Shaper,
+    lows: &[i64],
+    highs: &[i64],
+    asked: u64,
+) -> Result<Found, ReadError> {
     let partitions = i64::try_from(lows.len()).unwrap_or(1).max(1);
     let mut step = i64::try_from(asked).unwrap_or(i64::MAX).saturating_mul(2) / partitions;
     step = step.max(STEP_RECORDS_MIN);
@@ -125,7 +131,8 @@ mod tests {
 
     /// Counts lines of these partitions, in this order, and says how many are certain.
     fn check(cut: &[i32], order: &[i32], lines: u64, certain: u64) {
-        let spans: Vec<_> = (0..3).map(|partition| Span::offsets(partition, if cut.contains(&partition) { 5 } else { 0 }, 9)).collect();
+        let spans: Vec<_> =
+            (0..3).map(|partition| Span::offsets(partition, if cut.contains(&partition) { 5 } else { 0 }, 9)).collect();
         let mut tally = Tally::new(&spans, &[0, 0, 0]);
         for partition in order {
             tally.begin(*partition);

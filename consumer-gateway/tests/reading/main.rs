@@ -37,7 +37,10 @@ async fn a_range_comes_in_sending_order_and_the_same_twice() {
     let first = world.range(&format!("{LOGS}?tail=1000")).await;
     assert_eq!(logs(&first), expected(0..50));
     let end = first.last().unwrap();
-    assert_eq!((end["event"].as_str(), end["reason"].as_str(), end["lines"].as_u64()), (Some("end"), Some("complete"), Some(50)));
+    assert_eq!(
+        (end["event"].as_str(), end["reason"].as_str(), end["lines"].as_u64()),
+        (Some("end"), Some("complete"), Some(50))
+    );
     assert_eq!(logs(&world.range(&format!("{LOGS}?tail=1000")).await), logs(&first));
 }
 
@@ -95,7 +98,10 @@ async fn a_follow_shows_what_comes_at_once_and_ends_with_a_cursor_that_reads_on(
     }
     world.stop.cancel();
     let end = follow.next_but_heartbeats().await.unwrap();
-    assert_eq!((end["event"].as_str(), end["reason"].as_str(), end["lines"].as_u64()), (Some("end"), Some("shutdown"), Some(12)));
+    assert_eq!(
+        (end["event"].as_str(), end["reason"].as_str(), end["lines"].as_u64()),
+        (Some("end"), Some("shutdown"), Some(12))
+    );
     assert!(follow.next().await.is_none());
     world.restart();
     world.send_at("logs.payments", 0, now_ms(), &line(60));
@@ -122,7 +128,8 @@ async fn a_follower_that_was_too_slow_misses_nothing() {
         assert_eq!(shown["log"].as_str().unwrap().split(' ').next().unwrap(), number.to_string());
     }
     let metrics = world.metrics();
-    let behind = metrics.lines().find_map(|line| line.strip_prefix("fairlead_gateway_followers_behind_total ")).unwrap();
+    let behind =
+        metrics.lines().find_map(|line| line.strip_prefix("fairlead_gateway_followers_behind_total ")).unwrap();
     assert!(behind.parse::<u64>().unwrap() > 0, "the queue was never full, so the test shows nothing");
 }
 
@@ -151,7 +158,11 @@ async fn what_is_foreign_or_unreadable_is_withheld_and_counted() {
     let lines = world.range(&format!("{LOGS}?tail=100")).await;
     assert_eq!(logs(&lines), ["line 0", "line 3"]);
     assert_eq!(lines.last().unwrap()["withheld"], serde_json::json!({"repeats": 1, "unreadable": 2, "foreign": 1}));
-    assert!(world.metrics().contains("fairlead_gateway_isolation_violations_total{namespace=\"payments\"} 1"), "{}", world.metrics());
+    assert!(
+        world.metrics().contains("fairlead_gateway_isolation_violations_total{namespace=\"payments\"} 1"),
+        "{}",
+        world.metrics()
+    );
 }
 
 #[tokio::test]
@@ -160,7 +171,12 @@ async fn a_shared_topic_is_read_line_by_line() {
     world.topic("logs-dev", 1);
     for (seq, namespace) in ["dev-a", "dev-b", "dev-a", "payments"].into_iter().enumerate() {
         let seq = seq as u64;
-        world.send_at("logs-dev", 0, now_ms(), &Sent { namespace: namespace.into(), log: format!("{namespace} {seq}"), ..line(seq) });
+        world.send_at(
+            "logs-dev",
+            0,
+            now_ms(),
+            &Sent { namespace: namespace.into(), log: format!("{namespace} {seq}"), ..line(seq) },
+        );
     }
     assert_eq!(logs(&world.range("/v1/namespaces/dev-a/logs?tail=10").await), ["dev-a 0", "dev-a 2"]);
     assert_eq!(world.get("/v1/namespaces/dev-b/logs?tail=10", "*/*").await.status(), 404);
@@ -235,12 +251,22 @@ async fn what_is_not_yours_and_what_is_not_there_look_the_same_without_kafka() {
     let world = World::new("");
     world.cluster.broker_down(1).unwrap();
     let mut bodies: Vec<(u16, Vec<(String, String)>, Vec<u8>)> = Vec::new();
-    for name in ["shop", "absent", "Payments", "payments%00", "..%2fpayments", "%ff", "payments%20", "a_b", &"a".repeat(300)] {
+    for name in
+        ["shop", "absent", "Payments", "payments%00", "..%2fpayments", "%ff", "payments%20", "a_b", &"a".repeat(300)]
+    {
         let begun = std::time::Instant::now();
         let response = world.get(&format!("/v1/namespaces/{name}/logs?no-such-parameter=1"), "image/png").await;
         assert!(begun.elapsed() < Duration::from_secs(1), "{name}: Kafka was asked");
-        let headers = response.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-        bodies.push((response.status().as_u16(), headers, to_bytes(response.into_body(), 10_000).await.unwrap().to_vec()));
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        bodies.push((
+            response.status().as_u16(),
+            headers,
+            to_bytes(response.into_body(), 10_000).await.unwrap().to_vec(),
+        ));
     }
     assert_eq!(bodies[0].0, 404);
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
@@ -256,7 +282,11 @@ async fn problems_have_documents() {
         ("/v1/me?x=1".to_owned(), "*/*", 400, "parameter"),
     ] {
         let response = world.get(&path, accept).await;
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (status, &"application/problem+json".parse().unwrap()), "{path}");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (status, &"application/problem+json".parse().unwrap()),
+            "{path}"
+        );
         let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap();
         assert_eq!(body["type"], format!("urn:fairlead:problem:{kind}"));
     }
@@ -295,7 +325,8 @@ async fn namespaces_are_listed_with_what_they_hold() {
     }
     let response = world.get("/v1/namespaces", "*/*").await;
     let listing: Value = serde_json::from_slice(&to_bytes(response.into_body(), 100_000).await.unwrap()).unwrap();
-    let names: Vec<&str> = listing["namespaces"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        listing["namespaces"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["dev-a", "none-x", "payments", "payments-b"]);
     let stamp = |at: i64| jiff::Timestamp::from_millisecond(at).unwrap().to_string();
     assert_eq!(

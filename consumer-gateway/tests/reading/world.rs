@@ -138,7 +138,8 @@ impl World {
 
     /// Asks the API.
     pub async fn get(&self, path: &str, accept: &str) -> Response<Body> {
-        let request = Request::get(path).header("authorization", format!("Bearer {}", self.token)).header("accept", accept);
+        let request =
+            Request::get(path).header("authorization", format!("Bearer {}", self.token)).header("accept", accept);
         self.routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
@@ -147,7 +148,10 @@ impl World {
         let response = self.get(path, "application/x-ndjson").await;
         assert_eq!(response.status(), 200, "{path}");
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+        body.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     /// Opens a follow.
@@ -179,7 +183,9 @@ impl Lines {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(20), pin!(&mut self.body).next()).await.expect("a line in time")?;
+            let frame = tokio::time::timeout(Duration::from_secs(20), pin!(&mut self.body).next())
+                .await
+                .expect("a line in time")?;
             self.rest.extend_from_slice(&frame.unwrap());
         }
     }
@@ -197,7 +203,11 @@ impl Lines {
 
 /// The `log`s of records among lines.
 pub fn logs(lines: &[Value]) -> Vec<String> {
-    lines.iter().filter(|line| line.get("event").is_none()).map(|line| line["log"].as_str().unwrap().to_owned()).collect()
+    lines
+        .iter()
+        .filter(|line| line.get("event").is_none())
+        .map(|line| line["log"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Milliseconds since 1970.
