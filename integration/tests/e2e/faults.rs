@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use fairlead_integration::child::Child;
-use fairlead_integration::folders::{binary, scratch};
+use fairlead_integration::folders::{binary, repository, scratch};
+use fairlead_integration::identity::Issuer;
 use fairlead_integration::ports::free_port;
 
 #[test]
@@ -67,6 +68,26 @@ fn a_good_configuration_passes() {
     std::fs::create_dir_all(folder.path().join("pods")).unwrap();
     let output = run(folder.path(), "fairlead-router", &text, &["check"], &[]);
     assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_readmes_examples_pass() {
+    let folder = scratch("readme").unwrap();
+    std::fs::create_dir_all(folder.path().join("pods")).unwrap();
+    Issuer::new("https://issuer.example", "key-1").unwrap().publish(&folder.path().join("jwks.json")).unwrap();
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let blocks: Vec<String> = readme
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("```")?.0.replace("/var/log", &folder.path().display().to_string())))
+        .collect();
+    let [router, gateway] = &blocks[..] else { panic!("one example for each program: {blocks:?}") };
+    let output = run(folder.path(), "fairlead-router", router, &["check"], &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    for words in [&["keys", "init"][..], &["check"]] {
+        let output = run(folder.path(), "fairlead-gateway", gateway, words, &[]);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    }
 }
 
 #[test]
