@@ -3,7 +3,7 @@
 # Fails only if the build itself lacks something; suites whose component is missing are left out by name.
 set -eu
 
-build="gcc libc6-dev make pkg-config libssl-dev"
+build="gcc g++ libc6-dev make pkg-config libssl-dev"
 tests="curl git conmon openjdk-17-jdk-headless maven chromium chromium-driver"
 
 missing() {
