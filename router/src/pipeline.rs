@@ -303,7 +303,7 @@ impl Pipeline {
             let others_wait = partial.others_wait && now.duration_since(partial.since) >= limits.partial_flush;
             let silent = now.duration_since(partial.latest) >= limits.partial_flush;
             let from = if partial.start.file == cursor.file { partial.start.offset } else { 0 };
-            let behind = cursor.offset.saturating_sub(from) >= BEHIND_BYTES_MAX;
+            let behind = partial.bytes_in_ended_files + cursor.offset.saturating_sub(from) >= BEHIND_BYTES_MAX;
             partial.lines > 0 && (silent || others_wait || behind)
         };
         let flagged = [Stream::Stdout, Stream::Stderr].map(|stream| {
@@ -311,6 +311,14 @@ impl Pipeline {
             partial.is_some_and(overdue).then_some(stream)
         });
         flagged.into_iter().flatten()
+    }
+
+    /// A file was read to its end: its bytes lie behind the fragments that wait.
+    pub fn file_ended(&mut self, file: u32, bytes: u64) {
+        for partial in self.partial.iter_mut().flatten() {
+            let from = if partial.start.file == file { partial.start.offset } else { 0 };
+            partial.bytes_in_ended_files += bytes.saturating_sub(from);
+        }
     }
 
     /// Whether something beyond these acknowledged positions may have been sent: after a rewind, or as the first chunks of a line that goes on.

@@ -59,6 +59,9 @@ pub struct EpochState {
     /// Whether all of it was read and acknowledged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,
+    /// Whether its last file was truncated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandoned: bool,
 }
 
 /// A file of an epoch.

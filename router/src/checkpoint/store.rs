@@ -258,6 +258,7 @@ mod tests {
             at: Positions::default(),
             guard: None,
             finished: false,
+            abandoned: false,
         };
         InstanceState { key: key(restart), next_link, epochs: vec![epoch] }
     }

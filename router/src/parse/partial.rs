@@ -26,6 +26,8 @@ pub struct Partial {
     pub latest: Instant,
     /// Whether lines of another stream were read since: the position waits for this line.
     pub others_wait: bool,
+    /// Bytes behind its beginning in the files that were read to their end since.
+    pub bytes_in_ended_files: u64,
     stamp: [u8; STAMP_BYTES_MAX],
     stamp_bytes: usize,
     content: Vec<u8>,
@@ -56,6 +58,7 @@ impl Partial {
             since: now,
             latest: now,
             others_wait: false,
+            bytes_in_ended_files: 0,
             stamp,
             stamp_bytes: time.len(),
             content: Vec::new(),

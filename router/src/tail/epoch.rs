@@ -79,6 +79,8 @@ pub struct Epoch {
     pub stored_finished: bool,
     /// Whether reading waits until the state is stored.
     pub awaits_store: bool,
+    /// Whether its last file was truncated: what was not delivered of that file is gone.
+    pub abandoned: bool,
     /// The grammar that its numbers were made with.
     pub grammar: u32,
     /// The positions of the latest entry in the ledger.
@@ -108,6 +110,7 @@ impl Epoch {
             finished: state.finished,
             stored_finished: state.finished,
             awaits_store: false,
+            abandoned: state.abandoned,
             grammar: state.grammar,
             entered: state.at,
             open: None,
@@ -128,6 +131,7 @@ impl Epoch {
             at: self.acknowledged,
             guard,
             finished: self.finished,
+            abandoned: self.abandoned,
         }
     }
 
@@ -145,6 +149,7 @@ impl Epoch {
             at: Positions::default(),
             guard: None,
             finished: false,
+            abandoned: false,
         }
     }
 
@@ -214,6 +219,29 @@ impl Epoch {
         self.long = None;
         self.scanned = 0;
         self.read_out = false;
+        if self.abandoned {
+            self.abandoned = false;
+            self.files.pop_back();
+            self.read_out = self.index_of(self.cursor.file).is_none();
+        }
+    }
+
+    /// Its last file, which was read up to the cursor, was truncated. Nothing more can be read of it, nor read again.
+    pub fn abandon(&mut self) -> Vec<u32> {
+        let cursor = self.cursor;
+        let links =
+            self.files.iter().filter(|file| file.state.place >= cursor.file).map(|file| file.state.link).collect();
+        self.files.retain(|file| file.state.place <= cursor.file);
+        if let Some(file) = self.files.back_mut() {
+            file.state.complete = Some(cursor.offset);
+        }
+        self.long = None;
+        self.scanned = 0;
+        self.open = None;
+        self.abandoned = true;
+        self.closed = true;
+        self.read_out = true;
+        links
     }
 }
 
@@ -222,6 +250,12 @@ impl Epoch {
 /// # Errors
 /// The error of reading the file.
 pub fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
+    // At its beginning a file has little before the offset: what it begins with is as good a proof, as far as it is written.
+    let begun = file.metadata()?.len().min(GUARD_BYTES);
+    guard_before(file, Place { offset: place.offset.max(begun), ..place })
+}
+
+fn guard_before(file: &File, place: Place) -> io::Result<Guard> {
     let from = place.offset.saturating_sub(GUARD_BYTES);
     let mut bytes = vec![0; (place.offset - from) as usize];
     file.read_exact_at(&mut bytes, from)?;
@@ -233,7 +267,7 @@ pub fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
 /// # Errors
 /// The error of reading the file, but not that it is too short, which is an answer.
 pub fn is_same(file: &File, guard: &Guard) -> io::Result<bool> {
-    match take_guard(file, Place { file: guard.place, offset: guard.offset }) {
+    match guard_before(file, Place { file: guard.place, offset: guard.offset }) {
         Ok(now) => Ok(now == *guard),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

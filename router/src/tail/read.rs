@@ -243,6 +243,7 @@ impl Epoch {
         if torn > 0 {
             self.pipeline.bad(self.cursor, out);
         }
+        self.pipeline.file_ended(self.cursor.file, complete);
         self.scanned = 0;
         self.open = None;
         if is_last {
@@ -290,8 +291,17 @@ impl Epoch {
 
     /// Sends the fragments that waited too long.
     pub fn flush_overdue(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
-        let partition = self.partition.expect("only an epoch with a partition is read");
         let streams: Vec<_> = self.pipeline.overdue(self.cursor, context.now, &context.limits).collect();
+        self.flush(streams, context)
+    }
+
+    /// Sends all fragments, because nothing will follow them.
+    pub fn flush_all(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
+        self.flush(vec![Stream::Stdout, Stream::Stderr], context)
+    }
+
+    fn flush(&mut self, streams: Vec<Stream>, context: &mut ReadContext<'_>) -> Turn<()> {
+        let partition = self.partition.expect("only an epoch with a partition is read");
         let ReadContext { sink, pending, slot, value, .. } = context;
         let mut out = Output { sink: &mut **sink, pending, slot: *slot, partition, value, made: Made::default() };
         // A line that is being read right now is not cut by a clock.

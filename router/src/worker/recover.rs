@@ -72,11 +72,15 @@ impl Worker {
     }
 
     fn take_up_epoch(&mut self, key: &InstanceKey, mut state: EpochState, links: &BTreeSet<u32>, ended_clean: bool) {
+        if std::mem::take(&mut state.abandoned) {
+            state.files.pop();
+            state.finished |= state.files.last().is_none_or(|file| file.place < state.at.lowest().file);
+        }
         let lowest = state.at.lowest().file;
         let lost =
             !state.finished && state.files.iter().any(|file| file.place >= lowest && !links.contains(&file.link));
         state.files.retain(|file| links.contains(&file.link));
-        if state.finished {
+        if state.finished || state.files.is_empty() && !lost {
             if !state.files.is_empty() {
                 self.resume(key, &state, ended_clean);
             }

@@ -45,10 +45,14 @@ impl Worker {
             if epoch.ledger.has_failed() {
                 if let Some(bytes) = epoch.ledger.forget(&self.parts.pending, &mut self.free) {
                     self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+                    if epoch.abandoned {
+                        warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
+                    }
                     epoch.rewind();
                     rewound = true;
                 }
-            } else if epoch.read_out && epoch.ledger.is_empty() && !epoch.finished {
+            }
+            if epoch.read_out && epoch.ledger.is_empty() && !epoch.finished {
                 epoch.finished = true;
                 finished = true;
             }

@@ -323,6 +323,36 @@ fn truncation_and_another_file_under_the_same_link_begin_a_new_epoch() {
 }
 
 #[test]
+fn a_truncated_file_is_never_read_under_its_old_numbers() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    node.write("0.log", format!("{TIME} stderr P waits\n").as_bytes());
+    node.start();
+    node.rounds(4);
+    let truncate =
+        |node: &Node| OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
+    truncate(&node);
+    node.lines("0.log", 3, 1);
+    node.rounds(4);
+    // What was on its way fails: it cannot be read again, and nothing else may take its numbers.
+    node.sink.borrow_mut().fail(3, FailureKind::Retry, false);
+    node.settle();
+    node.kill(0);
+    truncate(&node);
+    node.lines("0.log", 4, 1);
+    node.start();
+    let stored = node.finish();
+    let seen: BTreeSet<_> = stored
+        .iter()
+        .map(|value| Record::parse(value).unwrap())
+        .map(|record| (record.fairlead.source.to_string(), record.fairlead.seq, record.log.to_string()))
+        .collect();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(seen.iter().map(|(source, _, _)| source).collect::<BTreeSet<_>>().len(), 3, "{seen:?}");
+    assert!(seen.iter().any(|(_, seq, log)| (*seq, log.as_str()) == (0, "waits")), "{seen:?}");
+}
+
+#[test]
 fn bytes_that_come_late_are_a_source_of_their_own() {
     let mut node = Node::new();
     node.lines("0.log", 0, 2);
@@ -466,6 +496,7 @@ enum Act {
     LosePositions,
     TearPositions(usize),
     OtherLimits(usize),
+    FlushFragments,
     Restart,
 }
 
@@ -483,7 +514,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::LosePositions),
         1 => (1_usize..200).prop_map(Act::TearPositions),
         1 => (8_usize..40).prop_map(Act::OtherLimits),
-        1 => Just(Act::Restart),
+        2 => Just(Act::Restart),
+        1 => Just(Act::FlushFragments),
     ]
 }
 
@@ -622,6 +654,10 @@ fn play(acts: &[Act]) -> Result<(), TestCaseError> {
             }
             Act::OtherLimits(bytes) if !running => node.settings.limits.record_bytes_max = *bytes,
             Act::Restart if !running => node.start(),
+            // As another `logs.partial_flush`: every fragment that waits has waited long enough.
+            Act::FlushFragments if running => {
+                node.worker.as_mut().unwrap().flush_overdue(Instant::now() + Duration::from_secs(3_600))
+            }
             _ => {}
         }
     }

@@ -177,26 +177,17 @@ impl Worker {
 
     /// A file became shorter than what was read of it: whoever did that, its bytes are others now.
     fn truncated(&mut self, key: &InstanceKey, place: usize) {
+        // What was read of it is known and goes out, fragments too.
+        if let Some((turn, slot)) = self.with_epoch(key, place, Epoch::flush_all) {
+            self.account(key, slot, &turn.made, turn.slot_used);
+            if let Err(failure) = &turn.result {
+                self.failed(key, place, slot, failure);
+            }
+        }
         let Some(instance) = self.instances.get_mut(key) else { return };
         let topic = instance.topic.clone();
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let link = epoch.current_link();
-        let later: Vec<_> = epoch
-            .files
-            .iter()
-            .filter(|file| file.state.place > epoch.cursor.file)
-            .map(|file| file.state.link)
-            .collect();
-        let cursor = epoch.cursor;
-        for file in &mut epoch.files {
-            if file.state.place == cursor.file {
-                file.state.complete = Some(cursor.offset);
-            }
-        }
-        epoch.files.retain(|file| file.state.place <= cursor.file);
-        epoch.closed = true;
-        epoch.read_out = true;
-        let links: Vec<_> = link.into_iter().chain(later).collect();
+        let links = epoch.abandon();
         self.flying.insert(key.clone());
         self.begin(key, &Epoch::fresh(topic.as_str(), &links, false), Reason::Truncated);
     }
