@@ -60,7 +60,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let admin_listener = admin::bind(config.admin_listen).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    readiness.block(KAFKA, "not asked yet");
+    readiness.block(KAFKA, "no broker has answered yet");
     readiness.clear("start");
 
     // The admin port outlives the API, so that readiness and metrics can be read while it drains.

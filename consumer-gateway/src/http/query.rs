@@ -152,8 +152,6 @@ pub fn logs(
         return Err(ApiError::parameter("late", "goes only together with `until`"));
     }
     values.excludes("tail", "cursor")?;
-    values.excludes("tail", "limit")?;
-    values.excludes("tail", "until")?;
     let mut filter = Filter {
         pods: values.all("pod"),
         containers: values.all("container"),
@@ -347,7 +345,6 @@ mod tests {
             ("limit=1000001", "limit"),
             ("tail=100001", "tail"),
             ("tail=1&cursor=a", "tail"),
-            ("tail=1&limit=1", "tail"),
             ("follow=yes", "follow"),
             ("stream=both", "stream"),
             ("grep=(", "grep"),

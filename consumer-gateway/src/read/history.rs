@@ -10,10 +10,10 @@ use super::{
     cursor::TopicMark,
     event::Missing,
     kafka::{Kafka, ReadError, TopicState},
+    outbox::Valve,
     position::Positions,
     range::{Span, Step, read},
     shape::{RawRecord, Shaper, Verdict},
-    stream::Valve,
 };
 
 /// How much is gathered before it is sent, in bytes.

@@ -152,6 +152,7 @@ struct Fetch {
     id: Option<[u8; 16]>,
     next: Vec<i64>,
     looked: Instant,
+    look: Option<Receiver<Result<Option<TopicState>, ReadError>>>,
 }
 
 impl Fetcher {
@@ -216,7 +217,7 @@ impl Fetcher {
         let assignment = self.assignment((0..).zip(next.iter().map(|offset| Offset::Offset(*offset))))?;
         consumer.assign(&assignment).map_err(|source| self.failed(source))?;
         let mark = TopicMark::new(&self.topic, state.id);
-        Ok(Some(Fetch { consumer, mark, id: state.id, next, looked: Instant::now() }))
+        Ok(Some(Fetch { consumer, mark, id: state.id, next, looked: Instant::now(), look: None }))
     }
 
     /// Reads until nobody wants it, the topic is another one, or reading fails.
@@ -232,11 +233,8 @@ impl Fetcher {
                 Some(Err(error)) => range::check(&self.topic, error)?,
                 None => self.followers.retain(|follower| !follower.is_closed()),
             }
-            if fetch.looked.elapsed() >= LOOK_EVERY {
-                fetch.looked = Instant::now();
-                if !self.look(&mut fetch)? {
-                    return Ok(());
-                }
+            if !self.look(&mut fetch)? {
+                return Ok(());
             }
             if self.followers.is_empty() && !self.wanted() {
                 return Ok(());
@@ -311,16 +309,35 @@ impl Fetcher {
         });
     }
 
-    /// Whether the topic is still the same; takes up partitions that were added.
+    /// Whether the topic is still the same, as far as is known; takes up partitions that were added. The question is asked beside the reading,
+    /// so that no line waits for it.
     fn look(&self, fetch: &mut Fetch) -> Result<bool, ReadError> {
-        let state = match self.hub.kafka.topic(&self.topic) {
-            Ok(Some(state)) => state,
-            Ok(None) => return Ok(false),
-            // A broker that does not answer is no reason to leave: the consumer comes back by itself.
-            Err(_) => return Ok(true),
-        };
+        if let Some(look) = &fetch.look {
+            let answer = match look.try_recv() {
+                Err(TryRecvError::Empty) => return Ok(true),
+                answer => answer,
+            };
+            (fetch.look, fetch.looked) = (None, Instant::now());
+            return match answer {
+                Ok(Ok(Some(state))) => self.compare(fetch, &state),
+                Ok(Ok(None)) => Ok(false),
+                // A broker that does not answer is no reason to leave: the consumer comes back by itself.
+                _ => Ok(true),
+            };
+        }
+        if fetch.looked.elapsed() >= LOOK_EVERY {
+            let (told, look) = std::sync::mpsc::channel();
+            let (kafka, topic) = (self.hub.kafka.clone(), self.topic.clone());
+            let asking = std::thread::Builder::new().name("look".into()).spawn(move || told.send(kafka.topic(&topic)));
+            fetch.look = asking.is_ok().then_some(look);
+            fetch.looked = Instant::now();
+        }
+        Ok(true)
+    }
+
+    fn compare(&self, fetch: &mut Fetch, state: &TopicState) -> Result<bool, ReadError> {
         let same = fetch.id.is_none() || state.id.is_none() || fetch.id == state.id;
-        if !same || shrank(&fetch.next, &state) {
+        if !same || shrank(&fetch.next, state) {
             return Ok(false);
         }
         let known = fetch.next.len();

@@ -21,6 +21,7 @@ pub mod shape;
 
 mod history;
 pub mod hub;
+mod outbox;
 pub mod pace;
 mod request;
 mod stream;
@@ -30,8 +31,9 @@ pub mod overview;
 
 use std::time::Duration;
 
+pub use outbox::{Outbox, Watch};
 pub use request::{Late, Prepared, Reading, Refusal, Request, Start};
-pub use stream::{Ended, Outbox, Watch};
+pub use stream::Ended;
 
 /// Limits and times of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,11 +19,17 @@ impl Pace {
         Self { bytes_per_second, state: Mutex::new((Instant::now(), bytes_per_second as f64)) }
     }
 
-    /// Takes bytes out, into debt if need be. Returns how long to wait before the next are sent.
-    pub fn take(&self, bytes: usize) -> Duration {
-        self.take_at(Instant::now(), bytes)
+    /// Takes bytes out, into debt if need be.
+    pub fn take(&self, bytes: usize) {
+        self.take_at(Instant::now(), bytes);
     }
 
+    /// How long to wait before anything is sent.
+    pub fn debt(&self) -> Duration {
+        self.take_at(Instant::now(), 0)
+    }
+
+    /// Takes bytes out. Returns how long it takes until the debt is paid.
     fn take_at(&self, now: Instant, bytes: usize) -> Duration {
         let rate = self.bytes_per_second as f64;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

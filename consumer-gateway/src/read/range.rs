@@ -108,6 +108,8 @@ pub fn read(
         let queue = consumer.split_partition_queue(topic.as_str(), span.partition);
         queues.push(queue.ok_or_else(|| fail(KafkaError::Subscription("no queue for a partition".into())))?);
     }
+    // Without this librdkafka asks for the leaders itself, but some 100 ms later.
+    let _ = consumer.fetch_metadata(Some(topic.as_str()), kafka.timeout());
     consumer.assign(&assignment).map_err(fail)?;
     let mut merge = Merge::new(topic, &spans, &queues, kafka.timeout());
     let mut until_look = 0;

@@ -20,6 +20,7 @@ use super::{
     range::Span,
     render::Format,
     shape::{Shape, Shaper},
+    walk_back::Walk,
 };
 use crate::metrics::Metrics;
 
@@ -124,7 +125,18 @@ pub struct Prepared {
 pub(super) enum Plan {
     Nothing,
     Spans { spans: Vec<Span>, missing: Vec<Missing> },
-    Last { lines: u64, lows: Vec<i64>, highs: Vec<i64> },
+    Last(Walk),
+}
+
+impl Plan {
+    /// Ends it before the first record that was sent at this time, in milliseconds since 1970, or later.
+    fn end_before(&mut self, sent: i64) {
+        match self {
+            Self::Nothing => {}
+            Self::Spans { spans, .. } => spans.iter_mut().for_each(|span| span.sent_until = Some(sent)),
+            Self::Last(walk) => walk.sent_until = Some(sent),
+        }
+    }
 }
 
 impl Reading {
@@ -193,11 +205,8 @@ impl Reading {
         } else if let (Some(topic), Some(state)) = (&topic, state.clone()) {
             (start, plan) = self.begin(&request, topic, state).await?;
         }
-        if let Plan::Spans { spans, .. } = &mut plan
-            && let (Some(until), Late::Within(late)) = (request.filter.until, request.late)
-        {
-            let sent_until = until.milliseconds().saturating_add(i64::try_from(late.as_millis()).unwrap_or(i64::MAX));
-            spans.iter_mut().for_each(|span| span.sent_until = Some(sent_until));
+        if let (Some(until), Late::Within(late)) = (request.filter.until, request.late) {
+            plan.end_before(until.milliseconds().saturating_add(i64::try_from(late.as_millis()).unwrap_or(i64::MAX)));
         }
         sealer.set_topic(mark);
         let mut shaper = Shaper::new(Shape {
@@ -270,7 +279,7 @@ impl Reading {
         let start = Positions::from_offsets(&from);
         let plan = match request.start {
             Start::Last(0) => Plan::Nothing,
-            Start::Last(lines) => Plan::Last { lines, lows: from, highs },
+            Start::Last(lines) => Plan::Last(Walk { lines, lows: from, highs, sent_until: None }),
             Start::At(_) | Start::Cursor(_) => {
                 let span = |(partition, (from, to))| Span { partition, from, to, sent_from, sent_until: None };
                 Plan::Spans { spans: (0..).zip(from.into_iter().zip(highs)).map(span).collect(), missing: Vec::new() }

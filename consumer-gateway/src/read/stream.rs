@@ -1,22 +1,20 @@
 //! One open stream: history, then what comes, then `end`. Input: a prepared request. Output: frames for the response's body.
 
 use std::{
-    ops::ControlFlow,
     pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use fairlead_contract::topic::TopicName;
+use fairlead_service_kit::telemetry::field;
 use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::OwnedSemaphorePermit,
     task::JoinHandle,
-    time::{Instant, interval_at, sleep, timeout},
+    time::{Instant, interval_at, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,45 +22,15 @@ use super::{
     event::EndReason,
     history::{FRAME_BYTES, History, HistoryEnd},
     hub::{Batch, Follower},
-    pace::Pace,
+    outbox::{Outbox, Sent, Valve, Watch},
     position::Positions,
     request::{Plan, Prepared, Reading},
     shape::{Counts, Shaper, Verdict},
     walk_back,
 };
 
-/// How often it is asked again whether the caller may still read.
-const RIGHT_EVERY: Duration = Duration::from_secs(5);
-/// How long the last event may take to be taken.
-const LAST_WORD: Duration = Duration::from_secs(5);
-/// Frames that wait for the connection.
-const FRAMES: usize = 2;
-
-/// Where a stream's frames go.
-#[derive(Clone)]
-pub struct Outbox {
-    frames: mpsc::Sender<Bytes>,
-    pace: Option<Arc<Pace>>,
-}
-
-/// The outbox as threads use it that may block.
-pub struct Valve {
-    outbox: Outbox,
-    stop: CancellationToken,
-    /// Whether a frame could not be sent: no later cursor may be shown then.
-    lost: Arc<AtomicBool>,
-    runtime: Handle,
-}
-
-/// What ends a stream from outside.
-pub struct Watch {
-    /// When the caller's token expires.
-    pub expires: Option<SystemTime>,
-    /// Cancelled when the process is to stop.
-    pub shutdown: CancellationToken,
-    /// Whether the caller may still read; asked every few seconds.
-    pub allowed: Box<dyn Fn() -> bool + Send + Sync>,
-}
+/// How many batches are shown before other things get their turn.
+const BATCHES_PER_TURN: usize = 8;
 
 /// Why nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,77 +39,6 @@ pub enum Ended {
     Because(EndReason),
     /// The client is gone.
     Gone,
-}
-
-impl Outbox {
-    /// Makes an outbox and the receiver of its frames. `pace` slows it down.
-    pub fn new(pace: Option<Arc<Pace>>) -> (Self, mpsc::Receiver<Bytes>) {
-        let (frames, receiver) = mpsc::channel(FRAMES);
-        (Self { frames, pace }, receiver)
-    }
-
-    /// Sends a frame when the connection takes it. False when the client is gone. Sends nothing for an empty frame.
-    pub async fn send(&self, frame: Vec<u8>) -> bool {
-        if frame.is_empty() {
-            return !self.frames.is_closed();
-        }
-        let wait = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.take(frame.len()));
-        if self.frames.send(frame.into()).await.is_err() {
-            return false;
-        }
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
-        true
-    }
-}
-
-impl Valve {
-    /// Sends a frame and waits until it is taken. Breaks when nothing more is to be sent.
-    pub fn send(&self, frame: Vec<u8>) -> ControlFlow<()> {
-        if !frame.is_empty() {
-            let sent = self.runtime.block_on(async {
-                let mut sending = pin!(self.outbox.send(frame));
-                tokio::select! {
-                    biased;
-                    sent = &mut sending => sent,
-                    () = self.stop.cancelled() => timeout(LAST_WORD, sending).await.unwrap_or(false),
-                }
-            });
-            if !sent {
-                self.lost.store(true, Ordering::Relaxed);
-            }
-        }
-        if self.is_shut() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    /// Whether nothing more is to be sent.
-    pub fn is_shut(&self) -> bool {
-        self.stop.is_cancelled() || self.outbox.frames.is_closed() || self.lost.load(Ordering::Relaxed)
-    }
-}
-
-impl Watch {
-    /// Waits for what ends the stream.
-    async fn ended(self) -> EndReason {
-        let Self { expires, shutdown, allowed } = self;
-        let expired = async {
-            match expires {
-                Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let denied = async {
-            while allowed() {
-                sleep(RIGHT_EVERY).await;
-            }
-        };
-        tokio::select! {
-            () = denied => EndReason::Denied,
-            () = expired => EndReason::Expired,
-            () = shutdown.cancelled() => EndReason::Shutdown,
-        }
-    }
 }
 
 /// The parts of a running stream.
@@ -165,7 +62,7 @@ impl Prepared {
             let mut shaper = self.shaper;
             let mut out = Vec::new();
             shaper.end(EndReason::Excluded, &mut out);
-            outbox.send(out).await;
+            outbox.send(out, std::future::pending::<()>()).await;
             return;
         };
         let mut running = Running {
@@ -205,21 +102,19 @@ impl Running<'_> {
                 self.blocking(move |history, shaper| history.send(shaper, spans, limit)).await?;
                 Ok(None)
             }
-            Plan::Last { lines, lows, highs } => {
+            Plan::Last(walk) => {
                 let complete = Arc::new(AtomicBool::new(true));
                 let told = complete.clone();
-                self.blocking(move |history, shaper| {
-                    match walk_back::last_lines(history, shaper, &lows, &highs, lines) {
-                        Ok(found) => {
-                            told.store(found.complete, Ordering::Relaxed);
-                            walk_back::begin(shaper, &found.spans);
-                            shaper.skip_lines(found.skip);
-                            let end = history.send(shaper, found.spans, None);
-                            shaper.skip_lines(0);
-                            end
-                        }
-                        Err(error) => history.unavailable(&error),
+                self.blocking(move |history, shaper| match walk_back::last_lines(history, shaper, &walk) {
+                    Ok(found) => {
+                        told.store(found.complete, Ordering::Relaxed);
+                        walk_back::begin(shaper, &found.spans);
+                        shaper.skip_lines(found.skip);
+                        let end = history.send(shaper, found.spans, limit);
+                        shaper.skip_lines(0);
+                        end
                     }
+                    Err(error) => history.unavailable(&error),
                 })
                 .await?;
                 Ok((!complete.load(Ordering::Relaxed)).then_some(EndReason::ScanLimit))
@@ -247,7 +142,7 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 reason = &mut self.ended => return Err(Ended::Because(reason)),
-                () = self.outbox.frames.closed() => return Err(Ended::Gone),
+                () = self.outbox.closed() => return Err(Ended::Gone),
                 answer = &mut answer => match answer {
                     Ok(follower) => break follower,
                     Err(_) => {
@@ -267,7 +162,7 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 reason = &mut self.ended => return Err(Ended::Because(reason)),
-                () = self.outbox.frames.closed() => return Err(Ended::Gone),
+                () = self.outbox.closed() => return Err(Ended::Gone),
                 batch = follower.batches.recv() => match batch {
                     Some(batch) => self.show(batch, &mut follower).await?,
                     None => return Ok(()),
@@ -306,6 +201,7 @@ impl Running<'_> {
     async fn show(&mut self, first: Arc<Batch>, follower: &mut Follower) -> Result<(), Ended> {
         let mut out = Vec::new();
         let mut batch = Some(first);
+        let mut shown = 0;
         while let Some(now) = batch {
             for record in now.records() {
                 let mut verdict = self.shaper().take(&record, &mut out);
@@ -329,7 +225,9 @@ impl Running<'_> {
                     }
                 }
             }
-            batch = if out.len() < FRAME_BYTES { follower.batches.try_recv().ok() } else { None };
+            shown += 1;
+            let more = out.len() < FRAME_BYTES && shown < BATCHES_PER_TURN;
+            batch = if more { follower.batches.try_recv().ok() } else { None };
         }
         self.send(out).await?;
         self.report();
@@ -344,17 +242,15 @@ impl Running<'_> {
         let place = self.place().await?;
         let (reading, topic) = (self.reading.clone(), self.topic.clone());
         let stop = CancellationToken::new();
-        let lost = Arc::new(AtomicBool::new(false));
-        let valve =
-            Valve { outbox: self.outbox.clone(), stop: stop.clone(), lost: lost.clone(), runtime: Handle::current() };
+        let valve = Valve::new(self.outbox.clone(), stop.clone());
         let mut shaper = self.shaper.take().expect("a stream's state is at hand between its steps");
         reading.metrics.readers.inc();
-        let mut task: JoinHandle<(Box<Shaper>, HistoryEnd)> = tokio::task::spawn_blocking(move || {
+        let mut task: JoinHandle<(Box<Shaper>, HistoryEnd, bool)> = tokio::task::spawn_blocking(move || {
             let history = History { kafka: &reading.kafka, topic: &topic, settings: &reading.settings, valve: &valve };
             let end = work(&history, &mut shaper);
             drop(place);
             reading.metrics.readers.dec();
-            (shaper, end)
+            (shaper, end, valve.has_lost())
         });
         let (outcome, reason) = tokio::select! {
             biased;
@@ -364,13 +260,13 @@ impl Running<'_> {
                 (task.await, Some(reason))
             }
         };
-        let Ok((shaper, end)) = outcome else {
+        let Ok((shaper, end, lost)) = outcome else {
             tracing::error!("a reader panicked");
             return Err(Ended::Gone);
         };
         self.shaper = Some(shaper);
         self.report();
-        if lost.load(Ordering::Relaxed) {
+        if lost {
             return Err(Ended::Gone);
         }
         match (reason, end) {
@@ -394,7 +290,7 @@ impl Running<'_> {
                 biased;
                 place = &mut place => return place.map_err(|_| Ended::Because(EndReason::Shutdown)),
                 reason = &mut self.ended => return Err(Ended::Because(reason)),
-                () = self.outbox.frames.closed() => return Err(Ended::Gone),
+                () = self.outbox.closed() => return Err(Ended::Gone),
                 _ = tick.tick() => self.heartbeat().await?,
             }
         }
@@ -416,15 +312,10 @@ impl Running<'_> {
     }
 
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), Ended> {
-        let mut sending = pin!(self.outbox.send(frame));
-        tokio::select! {
-            biased;
-            sent = &mut sending => if sent { Ok(()) } else { Err(Ended::Gone) },
-            // The cursor of the end stands behind this frame, so the frame goes first or there is no end.
-            reason = &mut self.ended => match timeout(LAST_WORD, sending).await {
-                Ok(true) => Err(Ended::Because(reason)),
-                _ => Err(Ended::Gone),
-            },
+        match self.outbox.send(frame, self.ended.as_mut()).await {
+            Sent::Taken => Ok(()),
+            Sent::TakenLast(reason) => Err(Ended::Because(reason)),
+            Sent::Lost => Err(Ended::Gone),
         }
     }
 
@@ -433,8 +324,17 @@ impl Running<'_> {
         let (Ended::Because(reason), Some(mut shaper)) = (end, self.shaper.take()) else { return };
         let mut out = Vec::new();
         shaper.end(reason, &mut out);
-        let _ = timeout(LAST_WORD, self.outbox.send(out)).await;
+        // Whatever comes now, it is the last word: it waits for the connection, but not for ever.
+        self.outbox.send(out, std::future::ready(())).await;
         self.reading.metrics.ended(reason);
+        let Counts { lines, scanned, .. } = shaper.counts();
+        tracing::info!(
+            { field::K8S_NAMESPACE_NAME } = self.namespace,
+            reason = reason.as_str(),
+            lines,
+            scanned,
+            "stream ended"
+        );
     }
 
     /// Adds to the metrics what was counted since the last time.

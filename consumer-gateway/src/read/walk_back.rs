@@ -18,6 +18,19 @@ const STEP_RECORDS_MIN: i64 = 256;
 /// How much longer each step is than the one before.
 const GROWTH: i64 = 4;
 
+/// What to search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// How many lines.
+    pub lines: u64,
+    /// Where each partition begins.
+    pub lows: Vec<i64>,
+    /// Where each partition ends.
+    pub highs: Vec<i64>,
+    /// The search ends before what was sent at this time, in milliseconds since 1970, or later.
+    pub sent_until: Option<i64>,
+}
+
 /// Where the last lines begin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
@@ -58,34 +71,35 @@ impl Tally {
         self.lines += 1;
         self.certain += 1;
     }
+
+    /// How many of the last lines have nothing unread that could lie among them.
+    fn certain(&self) -> u64 {
+        if self.cut_unseen.is_empty() { self.certain } else { 0 }
+    }
 }
 
-/// Finds the last `asked` lines between the lows and the highs.
+/// Finds the last lines of a walk.
 ///
 /// # Errors
 /// [`ReadError`] when Kafka does not answer.
-pub fn last_lines(
-    history: &History<'_>,
-    model: &Shaper,
-    lows: &[i64],
-    highs: &[i64],
-    asked: u64,
-) -> Result<Found, ReadError> {
+pub fn last_lines(history: &History<'_>, model: &Shaper, walk: &Walk) -> Result<Found, ReadError> {
+    let Walk { lines: asked, lows, highs, .. } = walk;
     let partitions = i64::try_from(lows.len()).unwrap_or(1).max(1);
-    let mut step = i64::try_from(asked).unwrap_or(i64::MAX).saturating_mul(2) / partitions;
+    let mut step = i64::try_from(*asked).unwrap_or(i64::MAX).saturating_mul(2) / partitions;
     step = step.max(STEP_RECORDS_MIN);
     loop {
-        let spans: Vec<Span> = (0..)
-            .zip(lows.iter().zip(highs))
-            .map(|(partition, (low, high))| Span::offsets(partition, (*high).saturating_sub(step).max(*low), *high))
-            .collect();
+        let span = |(partition, (low, high)): (i32, (&i64, &i64))| Span {
+            sent_until: walk.sent_until,
+            ..Span::offsets(partition, high.saturating_sub(step).max(*low), *high)
+        };
+        let spans: Vec<Span> = (0..).zip(lows.iter().zip(highs)).map(span).collect();
         let all = spans.iter().zip(lows).all(|(span, low)| span.from <= *low);
         let scanned: i64 = spans.iter().map(|span| span.to - span.from).sum();
         let far_enough = u64::try_from(scanned).is_ok_and(|scanned| scanned >= history.settings.tail_scan_records_max);
         let tally = count(history, model, &spans, lows)?;
-        if all || tally.certain >= asked || far_enough || history.valve.is_shut() {
-            let complete = all || tally.certain >= asked;
-            return Ok(Found { spans, skip: tally.lines.saturating_sub(asked), complete });
+        let complete = all || tally.certain() >= *asked;
+        if complete || far_enough || history.valve.is_shut() {
+            return Ok(Found { spans, skip: tally.lines.saturating_sub(*asked), complete });
         }
         step = step.saturating_mul(GROWTH);
     }
@@ -138,7 +152,7 @@ mod tests {
             tally.begin(*partition);
             tally.count();
         }
-        assert_eq!((tally.lines, tally.certain), (lines, certain), "{cut:?} {order:?}");
+        assert_eq!((tally.lines, tally.certain()), (lines, certain), "{cut:?} {order:?}");
     }
 
     #[test]
@@ -147,5 +161,6 @@ mod tests {
         check(&[0], &[0, 0, 1], 3, 3);
         check(&[0, 1], &[0, 0, 0, 1, 0], 5, 2);
         check(&[2], &[0, 0, 2], 3, 1);
+        check(&[1, 2], &[0, 1, 1, 0], 4, 0);
     }
 }
