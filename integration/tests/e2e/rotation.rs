@@ -1,5 +1,6 @@
 //! Rotation, zipping and removal, restarts and deleted pods while the router reads.
 
+use std::path::Path;
 use std::time::Duration;
 
 use fairlead_integration::broker::Kind;
@@ -7,7 +8,7 @@ use fairlead_integration::generator::Identity;
 use fairlead_integration::generator::cri::{CriWriter, Stream};
 use fairlead_integration::generator::rotation::rotated;
 use fairlead_integration::stage::{Stage, Wishes};
-use fairlead_integration::wait::wait_for;
+use fairlead_integration::wait::{wait_for, wait_until};
 use fairlead_integration::workload::Script;
 use jiff::Timestamp;
 
@@ -49,6 +50,15 @@ fn scenario(kind: Kind) {
     assert_eq!(left.len(), FILES - 1, "{left:?}");
     assert!(left.iter().any(|path| path.extension().is_some_and(|extension| extension == "gz")), "{left:?}");
     super::expect_scripts(&stage, "payments", &[(&stays, &script), (&short, &short_script)]);
+    // What is delivered and has no name of the kubelet's is let go: only the plain files that are there stay held.
+    let plain = 1 + left.iter().filter(|path| path.extension().is_none_or(|extension| extension != "gz")).count();
+    let held = stage.folder().join("log/fairlead/held");
+    wait_until("delivered files to be let go", super::ARRIVES, || files_below(&held) == plain).unwrap();
+}
+
+fn files_below(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
 }
 
 /// Rotates as soon as the second allows another name, a line begun before and ended after.
