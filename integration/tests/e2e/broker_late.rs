@@ -36,9 +36,13 @@ fn scenario(kind: Kind) {
             program.admin().get("/livez").is_ok_and(|answer| answer.status == 200)
         })
         .unwrap();
-        let ready = program.admin().get("/readyz").unwrap();
-        assert_eq!(ready.status, 503, "{}", ready.body);
-        assert!(ready.body.to_lowercase().contains("kafka"), "a reason: {}", ready.body);
+        // Never ready, not for a moment, and soon with the reason.
+        wait_until("the reason in /readyz", super::ARRIVES, || {
+            let ready = program.admin().get("/readyz").unwrap();
+            assert_eq!(ready.status, 503, "{}", ready.body);
+            ready.body.to_lowercase().contains("kafka")
+        })
+        .unwrap();
         assert!(program.ended().is_none(), "{}", program.log_tail());
     }
     script.write(&mut writer, 200..400).unwrap();
