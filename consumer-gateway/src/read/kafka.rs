@@ -1,7 +1,7 @@
 //! Questions to Kafka, and the consumers that read. Everything here blocks: call it on threads that may.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use rdkafka::{
 
 use super::{
     Settings,
+    readers::{Reader, Readers},
     topic_id::{TopicId, topic_id},
 };
 
@@ -35,6 +36,7 @@ pub struct Kafka {
     timeout: Duration,
     fetch_wait: Duration,
     questions: KafkaConsumer,
+    readers: Readers,
     /// Until when no topic's id is asked for.
     ids_pause: Mutex<Option<Instant>>,
 }
@@ -177,6 +179,7 @@ impl Kafka {
             timeout: read.kafka_timeout,
             fetch_wait: read.fetch_wait,
             questions,
+            readers: Readers::default(),
             ids_pause: Mutex::default(),
         })
     }
@@ -261,10 +264,13 @@ impl Kafka {
     ///
     /// # Errors
     /// [`ReadError::Client`] when it cannot be made.
-    pub fn history_consumer(&self) -> Result<Arc<KafkaConsumer>, ReadError> {
-        let mut config = self.config.clone();
-        config.set("group.id", GROUP).set("enable.partition.eof", "true").set("fetch.wait.max.ms", "100");
-        config.create_with_context(Context).map(Arc::new).map_err(ReadError::Client)
+    pub fn reader(&self) -> Result<Reader<'_>, ReadError> {
+        self.readers.take(|| {
+            let mut config = self.config.clone();
+            // A fetch that waits at the end of a partition would keep the next reader of this connection waiting.
+            config.set("group.id", GROUP).set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
+            config.create_with_context(Context).map_err(ReadError::Client)
+        })
     }
 
     /// A consumer that looks at single records of many partitions and fetches little of each.

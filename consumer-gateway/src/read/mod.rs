@@ -9,6 +9,7 @@ pub mod position;
 
 pub mod kafka;
 pub mod range;
+mod readers;
 mod topic_id;
 
 pub mod filter;

@@ -5,6 +5,7 @@
 
 use std::{
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use rdkafka::{
 };
 
 use super::{
-    kafka::{Context, Kafka, ReadError},
+    kafka::{Context, Kafka, KafkaConsumer, ReadError},
     scan::key_hash,
     shape::RawRecord,
 };
@@ -97,21 +98,33 @@ pub fn read(
     if spans.is_empty() {
         return Ok(());
     }
+    let mut reader = kafka.reader()?;
+    // Complaints about what it read before say nothing about this range.
+    while reader.poll(Duration::ZERO).is_some() {}
+    read_with(&reader, kafka.timeout(), topic, &spans, visit)?;
+    reader.keep();
+    Ok(())
+}
+
+fn read_with(
+    consumer: &Arc<KafkaConsumer>,
+    patience: Duration,
+    topic: &TopicName,
+    spans: &[Span],
+    visit: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
     let fail = |source| ReadError::Read { topic: topic.clone(), source };
-    let consumer = kafka.history_consumer()?;
     // Each partition has a queue of its own, so that one that waits for another is not fetched without end. The queues are made before the
     // assignment: librdkafka keeps the application's forwarding, and no record can come by another way.
     let mut assignment = TopicPartitionList::with_capacity(spans.len());
     let mut queues = Vec::with_capacity(spans.len());
-    for span in &spans {
+    for span in spans {
         assignment.add_partition_offset(topic.as_str(), span.partition, Offset::Offset(span.from)).map_err(fail)?;
         let queue = consumer.split_partition_queue(topic.as_str(), span.partition);
         queues.push(queue.ok_or_else(|| fail(KafkaError::Subscription("no queue for a partition".into())))?);
     }
-    // Without this librdkafka asks for the leaders itself, but some 100 ms later.
-    let _ = consumer.fetch_metadata(Some(topic.as_str()), kafka.timeout());
     consumer.assign(&assignment).map_err(fail)?;
-    let mut merge = Merge::new(topic, &spans, &queues, kafka.timeout());
+    let mut merge = Merge::new(topic, spans, &queues, patience);
     let mut until_look = 0;
     loop {
         if until_look == 0 {
