@@ -43,15 +43,15 @@ pub fn json_of(bytes: usize, at: Timestamp, dice: &mut Dice) -> String {
 }
 
 fn json(at: Timestamp, dice: &mut Dice) -> String {
-    let level = *dice.one_of(&["info", "info", "info", "info", "warn", "error"]);
-    let message = *dice.one_of(&[
-        "payment authorised",
-        "payment captured",
-        "card declined by issuer",
-        "refund requested",
-        "webhook delivered",
-        "retrying call to the ledger",
-        "Zahlung bestätigt ✓",
+    let (level, message) = *dice.one_of(&[
+        ("info", "payment authorised"),
+        ("info", "payment captured"),
+        ("info", "refund requested"),
+        ("info", "webhook delivered"),
+        ("info", "Zahlung bestätigt ✓"),
+        ("warn", "card declined by issuer"),
+        ("warn", "retrying call to the ledger"),
+        ("error", "ledger did not answer in time"),
     ]);
     format!(
         r#"{{"ts":"{at}","level":"{level}","msg":"{message}","trace_id":"{:016x}{:016x}","order":"{}","amount_cents":{},"duration_ms":{}}}"#,
