@@ -117,6 +117,9 @@ pub enum NotSent {
     /// This record is refused for good.
     #[error("the producer refused a record: {}", .0.as_str())]
     Refused(Refusal),
+    /// The producer has no room and makes none.
+    #[error("the producer has no room")]
+    Full,
     /// The producer is dead.
     #[error("the producer is dead")]
     Fatal,
@@ -134,6 +137,7 @@ pub struct Limits {
 /// Bytes of file behind a fragment after which it is sent as it is.
 const BEHIND_BYTES_MAX: u64 = 8 << 20;
 const FULL_WAIT: Duration = Duration::from_millis(10);
+const FULL_WAITS_MAX: u32 = 50;
 
 /// The lines of one epoch on their way.
 #[derive(Debug)]
@@ -200,9 +204,7 @@ impl Pipeline {
             return Ok(());
         }
         out.made.lines += 1;
-        if let Some(other) = &mut self.partial[2 - stream] {
-            other.others_wait = true;
-        }
+        self.let_others_wait(parsed.stream);
         if parsed.partial || self.partial[stream - 1].is_some() || parsed.content.len() > limits.record_bytes_max {
             self.begin(at, &parsed, now);
             self.push(parsed.stream, parsed.content, now, limits, out)?;
@@ -239,9 +241,18 @@ impl Pipeline {
         let wanted = at >= self.skip[head.stream.fd() as usize];
         if wanted {
             out.made.lines += 1;
+            self.let_others_wait(head.stream);
             self.begin(at, head, now);
         }
         wanted
+    }
+
+    /// A line of this stream is read: a fragment of the other one holds up the position for it.
+    #[inline]
+    fn let_others_wait(&mut self, stream: Stream) {
+        if let Some(other) = &mut self.partial[2 - stream.fd() as usize] {
+            other.others_wait = true;
+        }
     }
 
     fn begin(&mut self, at: Place, head: &CriLine<'_>, now: Instant) {
@@ -357,11 +368,12 @@ fn partial_line<'a>(partial: &'a Partial, piece: Piece<'a>, stream: Stream, agai
 fn send(origin: &Origin, line: &Line<'_>, out: &mut Output<'_>) -> Result<(), NotSent> {
     out.value.clear();
     out.made.replaced += record::encode(out.value, &origin.heads[usize::from(line.stream.fd()) - 1], line) as u64;
-    loop {
+    for waits in 0.. {
         match out.sink.send(origin.topic.as_str(), out.partition, &origin.key, out.value, out.slot) {
             SendResult::Queued => break,
             // Our own bound on bytes in flight is lower than the producer's; this is rare and short.
-            SendResult::Full => out.sink.poll(FULL_WAIT),
+            SendResult::Full if waits < FULL_WAITS_MAX => out.sink.poll(FULL_WAIT),
+            SendResult::Full => return Err(NotSent::Full),
             SendResult::Refused(refusal) => return Err(NotSent::Refused(refusal)),
             SendResult::Fatal => return Err(NotSent::Fatal),
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
@@ -162,24 +162,22 @@ impl Store {
     }
 
     fn rewrite(&mut self) -> Result<(), StoreError> {
-        let live = std::mem::take(&mut self.live);
-        match Self::write_file(&self.folder, &live) {
+        match Self::write_file(&self.folder, &self.live) {
             Ok((file, bytes)) => {
                 (self.file, self.bytes, self.rewrite_at) = (file, bytes, rewrite_limit(bytes));
+                // What was put stands in the new file; it is told only once the name of that file is durable.
+                sync_folder(&self.folder).map_err(failed("sync", &self.folder))?;
                 self.buffer.clear();
-                self.live = live;
                 Ok(())
             }
-            Err(error) => {
-                self.live = live;
-                // The old file still stands: appending to it may work where a second copy does not fit.
-                self.append().map_err(|_| error)
-            }
+            // The old file still stands: appending to it may work where a second copy does not fit.
+            Err(error) => self.append().map_err(|_| error),
         }
     }
 
     fn write_anew(folder: &Path, live: HashMap<InstanceKey, Vec<u8>>) -> Result<Self, StoreError> {
         let (file, bytes) = Self::write_file(folder, &live)?;
+        sync_folder(folder).map_err(failed("sync", folder))?;
         let rewrite_at = rewrite_limit(bytes);
         Ok(Self { folder: folder.to_owned(), file, bytes, rewrite_at, live, buffer: Vec::new() })
     }
@@ -191,8 +189,6 @@ impl Store {
         let mut file = File::create(&new).map_err(failed("create", &new))?;
         file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
         fs::rename(&new, &path).map_err(failed("rename", &new))?;
-        sync_folder(folder).map_err(failed("sync", folder))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
         Ok((file, bytes.len() as u64))
     }
 }

@@ -111,14 +111,12 @@ impl Watcher {
         self.add(path, folder_mask(), Place::Pod(folder.to_owned()))
     }
 
-    /// Watches a container's folder; `writes` says whether writing to its files is told too.
+    /// Watches a container's folder, and writing to its files.
     ///
     /// # Errors
     /// [`WatchError::Add`].
-    pub fn watch_container(&mut self, path: &Path, dir: &ContainerDir, writes: bool) -> Result<(), WatchError> {
-        let mask = folder_mask() | WatchMask::MOVED_FROM;
-        let mask = if writes { mask | WatchMask::MODIFY } else { mask };
-        self.add(path, mask, Place::Container(dir.clone()))
+    pub fn watch_container(&mut self, path: &Path, dir: &ContainerDir) -> Result<(), WatchError> {
+        self.add(path, folder_mask() | WatchMask::MOVED_FROM | WatchMask::MODIFY, Place::Container(dir.clone()))
     }
 
     /// Whether a container's folder is watched.
@@ -171,7 +169,10 @@ impl Watcher {
                 }
                 let Some(place) = self.places.get(&event.wd) else { continue };
                 match place {
-                    Place::Root => self.folders.push(String::new()),
+                    Place::Root => {
+                        let name = event.name.and_then(|name| name.to_str()).unwrap_or_default();
+                        self.folders.push(name.to_owned());
+                    }
                     Place::Pod(folder) => self.folders.push(folder.clone()),
                     Place::Container(dir) => {
                         if !self.changes.contains_key(dir) {
@@ -184,6 +185,7 @@ impl Watcher {
                 }
                 if event.mask.contains(EventMask::IGNORED)
                     && let Some(place) = self.places.remove(&event.wd)
+                    && self.descriptors.get(&place) == Some(&event.wd)
                 {
                     self.descriptors.remove(&place);
                 }

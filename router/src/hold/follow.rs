@@ -37,10 +37,12 @@ pub fn order(
     events: &[NameEvent],
     gapless: bool,
 ) -> Order {
-    if gapless && let Some(links) = by_events(new, restart, events) {
+    let seen = if gapless { by_events(new, restart, events) } else { Seen::Unknown };
+    if let Seen::All(links) = seen {
         return Order::Follows(links);
     }
-    if let [only] = new
+    if seen != Seen::More
+        && let [only] = new
         && is_live(only)
         && last.is_some_and(|last| is_newest_rotated(last, names))
     {
@@ -52,7 +54,7 @@ pub fn order(
 }
 
 /// Every creation of the live name is among the events, and each of those files is held: their order is the order of the rotations.
-fn by_events(new: &[NewFile], restart: u32, events: &[NameEvent]) -> Option<Vec<u32>> {
+fn by_events(new: &[NewFile], restart: u32, events: &[NameEvent]) -> Seen {
     let live = format!("{restart}.log");
     let source = |cookie: u32| {
         events.iter().find_map(|event| match event {
@@ -73,18 +75,30 @@ fn by_events(new: &[NewFile], restart: u32, events: &[NameEvent]) -> Option<Vec<
         }
     }
     if created != new.len() {
-        return None;
+        return if created > new.len() { Seen::More } else { Seen::Unknown };
     }
-    let mut placed: Vec<_> = new
+    let placed = new
         .iter()
         .map(|file| match &file.name {
             Some(name) if *name == live => Some((usize::MAX, file.link)),
             Some(name) => rotated.iter().rposition(|rotated| rotated == name).map(|place| (place, file.link)),
             None => None,
         })
-        .collect::<Option<_>>()?;
+        .collect::<Option<Vec<_>>>();
+    let Some(mut placed) = placed else { return Seen::Unknown };
     placed.sort_unstable();
-    Some(placed.into_iter().map(|(_, link)| link).collect())
+    Seen::All(placed.into_iter().map(|(_, link)| link).collect())
+}
+
+/// What the events say of the new files.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// Every file that was created is held, in this order.
+    All(Vec<u32>),
+    /// More were created than are held: at least one came and went.
+    More,
+    /// They prove nothing.
+    Unknown,
 }
 
 fn is_live(file: &NewFile) -> bool {
@@ -94,7 +108,9 @@ fn is_live(file: &NewFile) -> bool {
 /// The rotation renames the live file and compresses those before it: the last file, rotated and not compressed, has exactly one successor.
 fn is_newest_rotated(last: &str, names: &[LogName]) -> bool {
     let Some(last) = parse_log_name(last) else { return false };
-    !last.is_live() && names.iter().all(|name| name.suffix().is_none_or(|suffix| Some(suffix) <= last.suffix()))
+    !last.is_live()
+        && names.contains(&last)
+        && names.iter().all(|name| name.suffix().is_none_or(|suffix| Some(suffix) <= last.suffix()))
 }
 
 #[cfg(test)]
@@ -178,13 +194,13 @@ mod tests {
             follows(&[2]),
         );
         check(
-            "stale event",
+            "more created than held",
             &[file(2, "0.log", 9)],
             Some("0.log.T1"),
             &dir,
             &[vec![created("0.log")], once.clone()].concat(),
             true,
-            follows(&[2]),
+            breaks(&[2]),
         );
         check("after a restart", &[file(2, "0.log", 9)], Some("0.log.T1"), &dir, &[], false, follows(&[2]));
         check(

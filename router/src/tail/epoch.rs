@@ -99,7 +99,7 @@ impl Epoch {
             partition: state.partition,
             late: state.late,
             files: state.files.iter().map(|file| EpochFile::new(*file)).collect(),
-            next_place: state.files.last().map_or(0, |file| file.place + 1),
+            next_place: state.files.last().map_or(0, |file| file.place.saturating_add(1)),
             pipeline,
             cursor: state.at.lowest(),
             acknowledged: state.at,
@@ -268,7 +268,10 @@ fn guard_before(file: &File, place: Place) -> io::Result<Guard> {
 /// The error of reading the file, but not that it is too short, which is an answer.
 pub fn is_same(file: &File, guard: &Guard) -> io::Result<bool> {
     match guard_before(file, Place { file: guard.place, offset: guard.offset }) {
-        Ok(now) => Ok(now == *guard),
+        Ok(now) => {
+            let same_birth = now.born.is_none() || guard.born.is_none() || now.born == guard.born;
+            Ok(now.checksum == guard.checksum && same_birth)
+        }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }

@@ -204,7 +204,7 @@ impl Epoch {
         }
         self.cursor.offset += content.len() as u64;
         out.made.read_bytes += content.len() as u64;
-        if self.cursor.offset == long.end && bytes.len() >= content.len() {
+        if self.cursor.offset == long.end {
             if long.wanted {
                 self.pipeline.end(long.stream, long.full, out)?;
             }

@@ -6,7 +6,7 @@ use fairlead_contract::topic::TopicName;
 
 use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
-    discover::NameEvent,
+    discover::{LogName, NameEvent},
     hold::HeldFolder,
     metrics::NamespaceMetrics,
     pipeline::{Identity, Origin, Pipeline},
@@ -47,6 +47,10 @@ pub struct Instance {
     pub gapless: bool,
     /// Whether no file will follow: a higher restart count exists, or the folder is gone.
     pub ended: bool,
+    /// All its names in the container's folder when that was last looked at, compressed files too.
+    pub names: Vec<LogName>,
+    /// Whether held files of it were lost: what is held from now on may have been sent before.
+    pub lost_links: bool,
     /// Whether the kubelet's folder still has files of it.
     pub has_names: bool,
     /// Whether it stands in the queue of those to be read.
@@ -69,6 +73,8 @@ impl Instance {
             events: Vec::new(),
             gapless: false,
             ended: false,
+            names: Vec::new(),
+            lost_links: false,
             has_names: false,
             queued: false,
             counters,

@@ -106,7 +106,7 @@ pub struct Drained {
     pub stored: bool,
 }
 
-/// Bytes read at once from one file.
+/// Bytes read at once from one file. Which lines are read in pieces depends on it; what parses, and its number, does not.
 const READ_BYTES: usize = 256 << 10;
 /// Reads before deliveries are looked at again.
 const TURNS_PER_ROUND_MAX: usize = 16;
@@ -116,6 +116,8 @@ const ENDING_WAIT: Duration = Duration::from_millis(20);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How often metrics and readiness are brought up to date.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// What must be stored before it is read on is stored together with what comes within this time.
+const COMMIT_GAP: Duration = Duration::from_millis(5);
 const COMMITS_AT_END_MAX: usize = 4;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -130,7 +132,7 @@ pub struct Worker {
     /// Instances that may have something to read.
     ready: VecDeque<InstanceKey>,
     /// Instances that are looked at again after a while: an end is awaited, or a topic.
-    again: BTreeSet<InstanceKey>,
+    again: BTreeMap<InstanceKey, Instant>,
     again_at: Instant,
     /// Instances whose state changed since it was stored.
     dirty: BTreeSet<InstanceKey>,
@@ -172,7 +174,7 @@ impl Worker {
             store: loaded.store,
             instances: BTreeMap::new(),
             ready: VecDeque::new(),
-            again: BTreeSet::new(),
+            again: BTreeMap::new(),
             again_at: now,
             dirty: BTreeSet::new(),
             flying: BTreeSet::new(),
@@ -229,7 +231,7 @@ impl Worker {
         self.parts.sink.poll(Duration::ZERO);
         self.settle();
         self.parts.metrics.in_flight_bytes.set(self.in_flight_bytes as i64);
-        more || self.urgent
+        more
     }
 
     /// Waits until something happens: a file event, a delivery report, or the next thing that is due.
@@ -237,6 +239,9 @@ impl Worker {
         let mut longest = IDLE_WAIT;
         if !self.again.is_empty() {
             longest = longest.min(self.again_at.saturating_duration_since(Instant::now()));
+        }
+        if self.urgent {
+            longest = longest.min((self.stored_at + COMMIT_GAP).saturating_duration_since(Instant::now()));
         }
         if !self.dirty.is_empty() {
             longest =
@@ -249,9 +254,9 @@ impl Worker {
     fn tick(&mut self) {
         let now = Instant::now();
         if now >= self.again_at && !self.again.is_empty() {
-            for key in std::mem::take(&mut self.again) {
-                self.queue(&key);
-            }
+            let due: Vec<_> = self.again.extract_if(.., |_, at| *at <= now).map(|(key, _)| key).collect();
+            due.iter().for_each(|key| self.queue(key));
+            self.again_at = self.again.values().min().copied().unwrap_or(now);
         }
         if now.duration_since(self.ticked_at) >= IDLE_WAIT {
             self.ticked_at = now;
@@ -267,7 +272,8 @@ impl Worker {
     fn later(&mut self, key: &InstanceKey, wait: Duration) {
         let at = Instant::now() + wait;
         self.again_at = if self.again.is_empty() { at } else { self.again_at.min(at) };
-        self.again.insert(key.clone());
+        let due = self.again.entry(key.clone()).or_insert(at);
+        *due = at.min(*due);
     }
 
     /// Stops reading, waits for deliveries and stores the positions, within the time that a stop may take.
@@ -314,7 +320,7 @@ impl Worker {
 
     fn commit_if_due(&mut self) {
         let due = self.stored_at.elapsed() >= self.settings.store_interval;
-        if self.urgent || (due && !self.dirty.is_empty()) {
+        if (self.urgent && self.stored_at.elapsed() >= COMMIT_GAP) || (due && !self.dirty.is_empty()) {
             self.commit();
         }
     }

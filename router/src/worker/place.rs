@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::Worker;
 use crate::{
     checkpoint::{EpochState, InstanceKey},
-    discover::{LogName, list_logs},
+    discover::parse_log_name,
     hold::{NewFile, Order, order},
     tail::{Epoch, Place, Positions, StreamPosition},
 };
@@ -64,7 +64,6 @@ const FIRST_BYTES: usize = 64;
 impl Worker {
     /// Places the new files of an instance. With `skip`, an instance that is seen for the first time is read from its end.
     pub(super) fn place_new(&mut self, key: &InstanceKey, skip: bool) {
-        let names = self.names_of(key);
         let Some(instance) = self.instances.get_mut(key) else { return };
         let unplaced = std::mem::take(&mut instance.unplaced);
         if unplaced.is_empty() {
@@ -83,7 +82,7 @@ impl Worker {
         let last = instance.growing().and_then(|epoch| epoch.last_link());
         let last_name = last.and_then(|link| instance.links.get(&link)).and_then(|link| link.name.clone());
         let is_first = instance.epochs.is_empty();
-        match order(&new, last_name.as_deref(), &names, key.restart, &events, gapless && last.is_some()) {
+        match order(&new, last_name.as_deref(), &instance.names, key.restart, &events, gapless && last.is_some()) {
             Order::Follows(links) if last.is_some() => {
                 if let Some(epoch) = instance.growing() {
                     links.into_iter().for_each(|link| epoch.append(link));
@@ -100,7 +99,11 @@ impl Worker {
                     (true, false) => Reason::FirstSeen,
                     (false, _) => Reason::CannotFollow,
                 };
-                let mut state = Epoch::fresh(instance.topic.as_str(), &links, false);
+                // A file that turns up beside the live one closes nothing: the live file goes on where it stands.
+                let is_live =
+                    |name: &Option<String>| name.as_deref().and_then(parse_log_name).is_some_and(|name| name.is_live());
+                let aside = is_live(&last_name) && !new.iter().any(|file| is_live(&file.name));
+                let mut state = Epoch::fresh(instance.topic.as_str(), &links, aside);
                 if skip && is_first {
                     self.start_at_end(key, &mut state);
                 }
@@ -128,13 +131,6 @@ impl Worker {
         self.urgent = true;
         self.dirty.insert(key.clone());
         self.queue(key);
-    }
-
-    /// All names of an instance in its folder, compressed files too.
-    fn names_of(&self, key: &InstanceKey) -> Vec<LogName> {
-        let folder = self.settings.pods_dir.join(&key.pod_folder).join(&key.container);
-        let entries = list_logs(&folder).unwrap_or_default();
-        entries.into_iter().map(|entry| entry.log).filter(|log| log.restart == key.restart).collect()
     }
 
     /// Moves a new epoch's positions behind what is there: rotated files are passed over whole, the last one up to its last newline.

@@ -53,8 +53,10 @@ impl Worker {
         }
         let held = self.held.clone();
         let Some(instance) = self.instance(key) else { return };
-        instance.next_link =
-            state.as_ref().map_or(0, |state| state.next_link).max(links.last().map_or(0, |link| link + 1));
+        instance.next_link = state
+            .as_ref()
+            .map_or(0, |state| state.next_link)
+            .max(links.last().map_or(0, |link| link.saturating_add(1)));
         for number in links {
             if let Ok(stat) = held.stat(key, *number) {
                 // After a clean end nothing beyond the positions was sent; only what has no position may have been.
@@ -122,7 +124,9 @@ impl Worker {
     fn begin_again(&mut self, key: &InstanceKey, links: &[u32], old: &EpochState, reason: Reason) {
         if links.is_empty() {
             warn!(source = %key, epoch = old.epoch, { field::REASON } = reason.as_str(), "an epoch ends here: its held files are gone");
-            if let Some(instance) = self.instances.get(key) {
+            if let Some(instance) = self.instances.get_mut(key) {
+                // What the kubelet still has of it is read again.
+                instance.lost_links = true;
                 self.parts.metrics.epochs_started(&instance.identity.namespace, "files_lost").inc();
             }
             return;

@@ -36,9 +36,7 @@ impl Worker {
         if std::mem::take(&mut self.watcher.overflowed) {
             self.parts.metrics.watch_overflows.inc();
             warn!("the kernel's queue of file events ran over; looking at all folders");
-            for instance in self.instances.values_mut() {
-                instance.gapless = false;
-            }
+            self.distrust_events();
             self.scan_all(false);
         } else if self.scanned_at.elapsed() >= interval {
             self.scan_all(false);
@@ -132,7 +130,18 @@ impl Worker {
         if let Err(error) = self.watcher.watch_pod(&path, folder) {
             self.cannot_watch(&error);
         }
-        let containers = list_folders(&path).unwrap_or_default();
+        let containers = match list_folders(&path) {
+            Ok(containers) => containers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                // What cannot be read has not ended.
+                let shown = path.display().to_string();
+                self.complain(&shown, |left_out| {
+                    warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list a pod's folder");
+                });
+                return Vec::new();
+            }
+        };
         let first = InstanceKey { pod_folder: folder.to_owned(), container: String::new(), restart: 0 };
         let of_pod = self.instances.range(first..).map(|(key, _)| key).take_while(|key| key.pod_folder == folder);
         let gone: Vec<_> = of_pod.filter(|key| containers.binary_search(&key.container).is_err()).cloned().collect();
@@ -146,13 +155,19 @@ impl Worker {
     /// Looks at containers' folders until none of them changes under the look, then places what is new.
     fn look_at(&mut self, mut dirs: Vec<ContainerDir>, skip: bool) {
         let mut touched = BTreeSet::new();
-        for _ in 0..LOOKS_MAX {
+        let mut newest = BTreeMap::new();
+        for look in 1..=LOOKS_MAX {
             for dir in &dirs {
-                self.hold_new(dir, &mut touched);
+                if let Some(restart) = self.hold_new(dir, &mut touched) {
+                    newest.insert(dir.clone(), restart);
+                }
             }
             // What was made during the look is told by now: placing needs every event up to what was seen.
-            if touched.is_empty() || self.watcher.read().is_err() {
+            if touched.is_empty() || look == LOOKS_MAX || self.watcher.read().is_err() {
                 break;
+            }
+            if self.watcher.overflowed {
+                self.distrust_events();
             }
             dirs.clear();
             for (dir, change) in &mut self.watcher.changes {
@@ -171,25 +186,35 @@ impl Worker {
         for key in touched {
             self.place_new(&key, skip);
         }
+        // Only now: a file that is placed may still be the last one of an instance that ends here.
+        for (dir, restart) in newest {
+            self.end_dir(&dir, restart);
+        }
     }
 
-    /// Holds what is new in a container's folder, and learns the names of what is held.
-    fn hold_new(&mut self, dir: &ContainerDir, touched: &mut BTreeSet<InstanceKey>) {
+    /// Some event was lost: none proves anything until the folders were looked at.
+    fn distrust_events(&mut self) {
+        self.instances.values_mut().for_each(|instance| instance.gapless = false);
+    }
+
+    /// Holds what is new in a container's folder, and learns the names of what is held. Returns the highest restart count there.
+    fn hold_new(&mut self, dir: &ContainerDir, touched: &mut BTreeSet<InstanceKey>) -> Option<u32> {
         let path = self.settings.pods_dir.join(&dir.pod_folder).join(&dir.container);
         let was_watched = self.watcher.is_watched(dir);
-        if let Err(error) = self.watcher.watch_container(&path, dir, true) {
+        if let Err(error) = self.watcher.watch_container(&path, dir) {
             self.cannot_watch(&error);
         }
         let entries = match list_logs(&path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.end_dir(dir, u32::MAX);
-                return;
+                let gone: Vec<_> = self.instances_of(dir).map(|(key, _)| key.clone()).collect();
+                gone.iter().for_each(|key| self.end_instance(key));
+                return None;
             }
             Err(error) => {
                 let shown = path.display().to_string();
                 self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list log files"));
-                return;
+                return None;
             }
         };
         let mut by_restart: BTreeMap<u32, Vec<LogEntry>> = BTreeMap::new();
@@ -207,15 +232,18 @@ impl Worker {
             let Some(instance) = self.instance(&key) else { continue };
             instance.gapless &= was_watched;
             instance.has_names = true;
+            instance.names = entries.iter().map(|entry| entry.log.clone()).collect();
             for entry in raw {
                 self.hold(&key, entry, &path, touched);
             }
-        }
-        if let Some(newest) = newest {
-            self.end_dir(dir, newest);
+            // What could not be placed at the last look is tried again.
+            if self.instances.get(&key).is_some_and(|instance| !instance.unplaced.is_empty()) {
+                touched.insert(key);
+            }
         }
         self.settle_names(dir);
         self.forget_old_events(dir);
+        newest
     }
 
     /// Where the live file is the last one that is placed, all that was told so far is accounted for, and nothing can be missing.
@@ -265,9 +293,10 @@ impl Worker {
             }
             Ok(stat) => {
                 debug!({ field::LOG_FILE_PATH } = %path.display(), link = number, "holding log file");
+                let bytes_at_start = if instance.lost_links { stat.bytes } else { 0 };
                 instance
                     .links
-                    .insert(number, Link { inode: stat.inode, name: Some(entry.name.clone()), bytes_at_start: 0 });
+                    .insert(number, Link { inode: stat.inode, name: Some(entry.name.clone()), bytes_at_start });
                 instance.unplaced.push(number);
                 touched.insert(key.clone());
             }
@@ -312,7 +341,7 @@ impl Worker {
     fn settle_names(&mut self, dir: &ContainerDir) {
         let keys: Vec<_> = self
             .instances_of(dir)
-            .filter(|(_, instance)| instance.links.values().any(|link| link.name.is_none()))
+            .filter(|(_, instance)| !instance.has_names || instance.links.values().any(|link| link.name.is_none()))
             .map(|(key, _)| key.clone())
             .collect();
         for key in keys {
@@ -328,9 +357,7 @@ impl Worker {
             .map(|(key, _)| key.clone())
             .collect();
         for key in ended {
-            if below == u32::MAX {
-                self.end_instance(&key);
-            } else if let Some(instance) = self.instances.get_mut(&key) {
+            if let Some(instance) = self.instances.get_mut(&key) {
                 instance.end();
                 self.queue(&key);
             }

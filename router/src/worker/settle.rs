@@ -1,15 +1,16 @@
 //! Acknowledgements move positions; failures take epochs back; what is durably done with is let go.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, fs::File, io};
 
 use fairlead_contract::namespace::Namespace;
 use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::telemetry::field;
 use tracing::{debug, error, info, warn};
 
-use super::{Worker, place::Reason, recover::late_epoch};
+use super::{IDLE_WAIT, Worker, place::Reason, recover::late_epoch};
 use crate::{
     checkpoint::InstanceKey,
+    hold::{Writers, writers},
     produce::{Failure, FailureKind, Refusal},
 };
 
@@ -189,7 +190,9 @@ impl Worker {
                     if self.is_late(key, link, stat.bytes) {
                         continue;
                     }
-                    if stat.names == 1 {
+                    if stat.names == 1 && self.is_written(key, link) {
+                        self.later(key, IDLE_WAIT);
+                    } else if stat.names == 1 {
                         self.let_go_of(key, link);
                         self.forget(key, link);
                     }
@@ -216,6 +219,11 @@ impl Worker {
         if let Err(error) = self.held.release(key, link) {
             self.complain("release", |left_out| warn!(source = %key, link, { field::ERROR } = %error, left_out, "cannot let go of held file"));
         }
+    }
+
+    /// Whether somebody still has a file open for writing, under no name.
+    fn is_written(&self, key: &InstanceKey, link: u32) -> bool {
+        File::open(self.held.path(key, link)).is_ok_and(|file| writers(&file) == Writers::Some)
     }
 
     /// Bytes that came to a file after it was complete become a source of their own.

@@ -122,8 +122,12 @@ impl Node {
     }
 
     fn rounds(&mut self, count: usize) {
+        let worker = self.worker.as_mut().unwrap();
         for _ in 0..count {
-            self.worker.as_mut().unwrap().round();
+            worker.round();
+            if worker.urgent {
+                worker.commit();
+            }
         }
     }
 
@@ -350,6 +354,91 @@ fn a_truncated_file_is_never_read_under_its_old_numbers() {
     assert_eq!(seen.len(), 3, "{seen:?}");
     assert_eq!(seen.iter().map(|(source, _, _)| source).collect::<BTreeSet<_>>().len(), 3, "{seen:?}");
     assert!(seen.iter().any(|(_, seq, log)| (*seq, log.as_str()) == (0, "waits")), "{seen:?}");
+}
+
+#[test]
+fn a_topic_made_again_with_fewer_partitions_is_written_to_again() {
+    let mut node = Node::new();
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 64 });
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    let before = node.sink.borrow().stored[0].partition;
+    assert_ne!(before, 0);
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    node.lines("0.log", 2, 2);
+    node.settle();
+    let partitions: Vec<_> = node.sink.borrow().stored.iter().map(|sent| sent.partition).collect();
+    assert_eq!(partitions, [before, before, 0, 0]);
+    assert_eq!(logs(&node.finish()), expected(4));
+}
+
+#[test]
+fn more_partitions_do_not_move_a_source() {
+    let mut node = Node::new();
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    node.stop();
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 64 });
+    node.lines("0.log", 2, 2);
+    node.start();
+    node.settle();
+    assert!(node.sink.borrow().stored.iter().all(|sent| sent.partition == 0));
+    assert_eq!(logs(&node.finish()), expected(4));
+}
+
+#[test]
+fn a_file_beside_the_live_one_closes_nothing() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    node.write("0.log.bak", format!("{TIME} stdout F copied\n").as_bytes());
+    node.settle();
+    node.lines("0.log", 2, 2);
+    node.settle();
+    node.rotate("T1");
+    node.lines("0.log", 4, 1);
+    let stored = node.finish();
+    assert_eq!(logs(&stored), ["line 0", "line 1", "copied", "line 2", "line 3", "line 4"]);
+    assert_eq!(Record::parse(&stored[5]).unwrap().fairlead.seq, 4);
+}
+
+#[test]
+fn a_held_file_that_somebody_removes_ends_its_epoch_alone() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 2);
+    node.topics.set("logs.payments", TopicState::Unknown);
+    node.start();
+    node.rounds(2);
+    node.rotate("T1");
+    node.lines("0.log", 2, 2);
+    node.rounds(2);
+    fs::remove_file(node.settings.state_dir.join("held").join(POD).join("api/0.0")).unwrap();
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    let stored = node.finish();
+    // The kubelet still has the first file: it is found beside the live one, and read as what it is.
+    let logs: BTreeSet<_> = logs(&stored).into_iter().collect();
+    assert!(logs.is_superset(&["line 2".to_owned(), "line 3".to_owned()].into()), "{logs:?}");
+}
+
+#[test]
+fn a_restart_of_the_container_in_the_same_look_as_a_rotation_breaks_nothing() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    node.stop();
+    node.rotate("T1");
+    node.lines("0.log", 2, 2);
+    node.write("1.log", format!("{TIME} stdout F next instance\n").as_bytes());
+    node.start();
+    let stored = node.finish();
+    let records: Vec<_> = stored.iter().map(|value| Record::parse(value).unwrap()).collect();
+    let seen: Vec<_> = records.iter().map(|record| (record.log.as_ref(), record.fairlead.seq)).collect();
+    assert_eq!(seen, [("line 0", 0), ("line 1", 1), ("line 2", 2), ("line 3", 3), ("next instance", 0)]);
 }
 
 #[test]

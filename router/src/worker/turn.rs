@@ -1,6 +1,6 @@
 //! Reading: instances in turn, each a bounded read.
 
-use std::time::Instant;
+use std::{io::ErrorKind, time::Instant};
 
 use fairlead_service_kit::telemetry::field;
 use tracing::{error, warn};
@@ -70,7 +70,11 @@ impl Worker {
             Err(next) => return next,
         }
         let Some((turn, slot)) = self.with_epoch(key, place, Epoch::step) else { return Next::Sleep };
-        self.account(key, slot, &turn.made, turn.slot_used);
+        self.account(key, place, slot, &turn.made, turn.slot_used);
+        if self.awaits_store(key, place) {
+            self.urgent = true;
+            self.dirty.insert(key.clone());
+        }
         match turn.result {
             Ok(Step::Read) => Next::Again,
             Ok(Step::Idle) => {
@@ -79,7 +83,6 @@ impl Worker {
             }
             Ok(Step::Ending) => Next::Soon,
             Ok(Step::Advanced | Step::ReadOut) => {
-                self.urgent = true;
                 self.dirty.insert(key.clone());
                 self.flying.insert(key.clone());
                 Next::Again
@@ -104,7 +107,11 @@ impl Worker {
         let Some(partitions) = self.parking.partitions(&topic, now, self.parts.destinations.as_ref()) else {
             return Err(Next::Later);
         };
-        if epoch.partition.is_none() {
+        // A partition that is gone went with its topic, and what was there with it: no order is at stake.
+        if epoch.partition.is_none_or(|partition| partition >= partitions) {
+            if !epoch.ledger.is_empty() {
+                return Err(Next::Soon);
+            }
             let partition = fairlead_contract::record::partition_of(&epoch.pipeline.origin().key, partitions);
             epoch.partition = Some(partition);
             epoch.awaits_store = true;
@@ -113,6 +120,10 @@ impl Worker {
             return Err(Next::Soon);
         }
         Ok(())
+    }
+
+    fn awaits_store(&self, key: &InstanceKey, place: usize) -> bool {
+        self.instances.get(key).and_then(|instance| instance.epochs.get(place)).is_some_and(|epoch| epoch.awaits_store)
     }
 
     /// Lends an epoch everything that a read needs.
@@ -143,7 +154,7 @@ impl Worker {
     }
 
     /// Counts what was made and keeps the slot or gives it back.
-    fn account(&mut self, key: &InstanceKey, slot: Slot, made: &Made, slot_used: bool) {
+    fn account(&mut self, key: &InstanceKey, place: usize, slot: Slot, made: &Made, slot_used: bool) {
         if slot_used {
             self.slots.insert(slot, key.clone());
             self.flying.insert(key.clone());
@@ -159,8 +170,8 @@ impl Worker {
         counters.parse_errors.inc_by(made.bad);
         counters.invalid_utf8.inc_by(made.replaced);
         if let Some(at) = made.bad_at {
-            let link =
-                instance.epochs.iter().find_map(|epoch| epoch.file_at(at.file)).map_or(0, |file| file.state.link);
+            let file = instance.epochs.get(place).and_then(|epoch| epoch.file_at(at.file));
+            let link = file.map_or(0, |file| file.state.link);
             let (path, namespace) = (self.held.path(key, link).display().to_string(), namespace.clone());
             let lines = made.bad;
             self.complain(&path.clone(), |left_out| {
@@ -179,7 +190,7 @@ impl Worker {
     fn truncated(&mut self, key: &InstanceKey, place: usize) {
         // What was read of it is known and goes out, fragments too.
         if let Some((turn, slot)) = self.with_epoch(key, place, Epoch::flush_all) {
-            self.account(key, slot, &turn.made, turn.slot_used);
+            self.account(key, place, slot, &turn.made, turn.slot_used);
             if let Err(failure) = &turn.result {
                 self.failed(key, place, slot, failure);
             }
@@ -187,9 +198,29 @@ impl Worker {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let topic = instance.topic.clone();
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
+        let late = epoch.late;
         let links = epoch.abandon();
         self.flying.insert(key.clone());
-        self.begin(key, &Epoch::fresh(topic.as_str(), &links, false), Reason::Truncated);
+        self.begin(key, &Epoch::fresh(topic.as_str(), &links, late), Reason::Truncated);
+    }
+
+    /// A held file is gone while it is read: somebody removed our link. The files behind it go on under a new epoch.
+    fn link_lost(&mut self, key: &InstanceKey, place: usize) {
+        let held = self.held.clone();
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let topic = instance.topic.clone();
+        let Some(epoch) = instance.epochs.get_mut(place) else { return };
+        let late = epoch.late;
+        let (left, gone): (Vec<_>, Vec<_>) =
+            epoch.abandon().into_iter().partition(|link| held.stat(key, *link).is_ok());
+        gone.into_iter().for_each(|link| instance.forget(link));
+        self.flying.insert(key.clone());
+        self.dirty.insert(key.clone());
+        if left.is_empty() {
+            warn!(source = %key, { field::REASON } = Reason::LinkLost.as_str(), "an epoch ends here: its held files are gone");
+        } else {
+            self.begin(key, &Epoch::fresh(topic.as_str(), &left, late), Reason::LinkLost);
+        }
     }
 
     fn failed(&mut self, key: &InstanceKey, place: usize, slot: Slot, failure: &TailError) -> Next {
@@ -201,6 +232,15 @@ impl Worker {
             TailError::NotSent(NotSent::Refused(refusal)) => {
                 epoch.ledger.fail(slot);
                 self.park(&namespace, &topic, *refusal, "refused before it was queued");
+                Next::Soon
+            }
+            TailError::NotSent(NotSent::Full) => {
+                epoch.ledger.fail(slot);
+                Next::Later
+            }
+            TailError::File { source, .. } if source.kind() == ErrorKind::NotFound => {
+                epoch.ledger.fail(slot);
+                self.link_lost(key, place);
                 Next::Soon
             }
             TailError::NotSent(NotSent::Fatal) => {
@@ -245,7 +285,7 @@ impl Worker {
             if self.may_read(&key, place).is_ok()
                 && let Some((turn, slot)) = self.with_epoch(&key, place, Epoch::flush_overdue)
             {
-                self.account(&key, slot, &turn.made, turn.slot_used);
+                self.account(&key, place, slot, &turn.made, turn.slot_used);
                 if let Err(failure) = &turn.result {
                     self.failed(&key, place, slot, failure);
                 }
