@@ -11,10 +11,12 @@ use std::{
 use fairlead_service_kit::{
     admin::{self, AdminError, Endpoints, Liveness, Readiness},
     shutdown::Shutdown,
+    telemetry::field,
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Existing},
@@ -54,8 +56,18 @@ pub enum AppError {
 /// [`AppError`].
 pub fn run(config: Config) -> Result<(), AppError> {
     ignore_lease_breaks().map_err(AppError::Start)?;
+    raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::Start)?;
     runtime.block_on(serve(config))
+}
+
+/// A backlog opens one file for each container that is read: as many as the system allows.
+fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!({ field::ERROR } = %error, "cannot raise the limit of open files");
+    }
 }
 
 async fn serve(config: Config) -> Result<(), AppError> {
