@@ -87,6 +87,9 @@ pub enum Event<'a> {
         lines: u64,
         /// What was kept back.
         withheld: Withheld,
+        /// Where the first line begins, for who reads backwards from it; absent where no line was sent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        start: Option<&'a str>,
         /// Where another request reads on.
         cursor: &'a str,
     },
@@ -170,9 +173,10 @@ mod tests {
                 reason: EndReason::Limit,
                 lines: 2,
                 withheld: Withheld { repeats: 1, ..Withheld::default() },
+                start: Some("s"),
                 cursor: "c",
             },
-            "{\"event\":\"end\",\"reason\":\"limit\",\"lines\":2,\"withheld\":{\"repeats\":1,\"unreadable\":0,\"foreign\":0},\"cursor\":\"c\"}\n",
+            "{\"event\":\"end\",\"reason\":\"limit\",\"lines\":2,\"withheld\":{\"repeats\":1,\"unreadable\":0,\"foreign\":0},\"start\":\"s\",\"cursor\":\"c\"}\n",
             "# end reason=limit lines=2 cursor=c\n",
         );
     }

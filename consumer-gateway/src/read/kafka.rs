@@ -213,16 +213,24 @@ impl Kafka {
             .collect())
     }
 
-    /// A topic's partitions and their ends; `None` when there is no such topic.
+    /// A topic's id, partitions and their ends; `None` when there is no such topic.
     ///
     /// # Errors
     /// [`ReadError::Ask`] when Kafka does not answer in time, refuses, or a partition has no leader.
     pub fn topic(&self, topic: &TopicName) -> Result<Option<TopicState>, ReadError> {
+        let Some(partitions) = self.ends(topic)? else { return Ok(None) };
+        Ok(Some(TopicState { id: self.topic_id(topic), partitions }))
+    }
+
+    /// The ends of a topic's partitions; `None` when there is no such topic.
+    ///
+    /// # Errors
+    /// As [`Self::topic`].
+    pub fn ends(&self, topic: &TopicName) -> Result<Option<Vec<Watermarks>>, ReadError> {
         self.drain();
         let fail = |source| ReadError::Ask { object: format!("topic {topic}"), source };
         let deadline = Instant::now() + self.timeout;
         let Some(partitions) = self.partitions(topic).map_err(fail)? else { return Ok(None) };
-        let id = self.topic_id(topic);
         let mut ends = Vec::with_capacity(partitions);
         for partition in 0..partitions {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
@@ -230,7 +238,7 @@ impl Kafka {
             let (low, high) = self.questions.fetch_watermarks(topic.as_str(), partition, left).map_err(fail)?;
             ends.push(Watermarks { low, high: high.max(low) });
         }
-        Ok(Some(TopicState { id, partitions: ends }))
+        Ok(Some(ends))
     }
 
     /// For each partition, the first offset whose record was sent at `sent` (milliseconds since 1970) or later; its end if there is none.

@@ -87,9 +87,9 @@ fn overviews(kafka: &Kafka, topics: &[TopicName]) -> Result<Vec<Overview>, ReadE
     let mut overviews = Vec::with_capacity(topics.len());
     let mut held = Vec::new();
     for topic in topics {
-        let state = kafka.topic(topic)?;
-        let mut overview = Overview { exists: state.is_some(), ..Overview::default() };
-        for (partition, ends) in state.iter().flat_map(|state| state.numbered()) {
+        let ends = kafka.ends(topic)?;
+        let mut overview = Overview { exists: ends.is_some(), ..Overview::default() };
+        for (partition, ends) in (0..).zip(ends.into_iter().flatten()) {
             overview.records += ends.high - ends.low;
             if ends.high > ends.low {
                 held.push(Held { topic, partition, low: ends.low, high: ends.high });

@@ -37,8 +37,13 @@ pub enum Start {
     At(Moment),
     /// Where another stream ended.
     Cursor(String),
-    /// With the last lines, so many.
-    Last(u64),
+    /// With the last lines, so many; where `before` is a cursor, the last ones before its place.
+    Last {
+        /// How many.
+        lines: u64,
+        /// A cursor.
+        before: Option<String>,
+    },
 }
 
 /// How long after `until` a line may have been sent to be in the range.
@@ -168,8 +173,10 @@ impl Reading {
     /// [`Refusal`] when the cursor is not good, or Kafka does not answer.
     pub async fn prepare(self: &Arc<Self>, request: Request) -> Result<Prepared, Refusal> {
         let opened = match &request.start {
-            Start::Cursor(text) => Some(self.keys.open(&request.namespace, text).map_err(Refusal::Cursor)?),
-            Start::At(_) | Start::Last(_) => None,
+            Start::Cursor(text) | Start::Last { before: Some(text), .. } => {
+                Some(self.keys.open(&request.namespace, text).map_err(Refusal::Cursor)?)
+            }
+            Start::At(_) | Start::Last { before: None, .. } => None,
         };
         let (topic, shared) = match self.topics.route(&request.namespace) {
             Route::Topic { topic, shared } => (Some(topic), shared),
@@ -187,6 +194,7 @@ impl Reading {
         let (mut start, mut plan, mut continued) = (Positions::default(), Plan::Nothing, false);
         let empty = TopicState { id: None, partitions: Vec::new() };
         let known = state.as_ref().unwrap_or(&empty);
+        let mut before = None;
         if let Some(opened) = opened {
             let gone = |mut sealer: super::cursor::Sealer, offsets: &[i64]| Refusal::Gone {
                 fresh: sealer.seal(&Positions::from_offsets(offsets)),
@@ -199,11 +207,17 @@ impl Reading {
                 let same = opened.topic.has_id() && mark.has_id();
                 return Err(gone(sealer, &if same { known.highs() } else { known.lows() }));
             };
-            start = opened.positions;
-            continued = true;
-            plan = Plan::Spans { spans: spans_from(&start, known, &missing), missing };
-        } else if let (Some(topic), Some(state)) = (&topic, state.clone()) {
-            (start, plan) = self.begin(&request, topic, state).await?;
+            if let Start::Last { .. } = request.start {
+                before = Some(ends_before(&opened.positions, known));
+            } else {
+                start = opened.positions;
+                continued = true;
+                plan = Plan::Spans { spans: spans_from(&start, known, &missing), missing };
+            }
+        }
+        if let (false, Some(topic), Some(state)) = (continued, &topic, &state) {
+            let highs = before.unwrap_or_else(|| state.highs());
+            (start, plan) = self.begin(&request, topic, state, highs).await?;
         }
         if let (Some(until), Late::Within(late)) = (request.filter.until, request.late) {
             plan.end_before(until.milliseconds().saturating_add(i64::try_from(late.as_millis()).unwrap_or(i64::MAX)));
@@ -259,7 +273,8 @@ impl Reading {
         self: &Arc<Self>,
         request: &Request,
         topic: &TopicName,
-        state: TopicState,
+        state: &TopicState,
+        highs: Vec<i64>,
     ) -> Result<(Positions, Plan), Refusal> {
         let sent_from = match (&request.start, &request.filter.since) {
             (Start::At(moment), _) | (_, Some(moment)) => {
@@ -267,9 +282,9 @@ impl Reading {
             }
             _ => None,
         };
-        let (lows, highs) = (state.lows(), state.highs());
+        let lows = state.lows();
         let from = match (&request.start, sent_from) {
-            (Start::Last(0), _) => highs.clone(),
+            (Start::Last { lines: 0, .. }, _) => highs.clone(),
             (_, Some(sent_from)) if lows != highs => {
                 let (name, state) = (topic.clone(), state.clone());
                 self.ask(move |kafka| kafka.offsets_at(&name, &state, sent_from)).await?
@@ -278,8 +293,8 @@ impl Reading {
         };
         let start = Positions::from_offsets(&from);
         let plan = match request.start {
-            Start::Last(0) => Plan::Nothing,
-            Start::Last(lines) => Plan::Last(Walk { lines, lows: from, highs, sent_until: None }),
+            Start::Last { lines: 0, .. } => Plan::Nothing,
+            Start::Last { lines, .. } => Plan::Last(Walk { lines, lows: from, highs, sent_until: None }),
             Start::At(_) | Start::Cursor(_) => {
                 let span = |(partition, (from, to))| Span { partition, from, to, sent_from, sent_until: None };
                 Plan::Spans { spans: (0..).zip(from.into_iter().zip(highs)).map(span).collect(), missing: Vec::new() }
@@ -296,6 +311,11 @@ fn spans_from(positions: &Positions, state: &TopicState, missing: &[Missing]) ->
         None => positions.get(partition).unwrap_or(low),
     };
     state.numbered().map(|(partition, ends)| Span::offsets(partition, from(partition, ends.low), ends.high)).collect()
+}
+
+/// Where each partition ends for who reads up to the positions. A partition that they do not know was not there yet.
+fn ends_before(positions: &Positions, state: &TopicState) -> Vec<i64> {
+    state.numbered().map(|(partition, ends)| positions.get(partition).unwrap_or(ends.low).min(ends.high)).collect()
 }
 
 /// A name that stands in for the topic of a namespace whose lines are not collected.
@@ -318,5 +338,6 @@ mod tests {
         let spans = spans_from(&Positions::from_offsets(&[15, 9]), &state, &[]);
         assert_eq!(spans, [Span::offsets(0, 15, 20), Span::offsets(1, 9, 9)]);
         assert!(spans[1].is_empty());
+        assert_eq!(ends_before(&Positions::from_offsets(&[15]), &state), [15, 3]);
     }
 }

@@ -83,6 +83,60 @@ async fn the_last_lines_are_the_last_in_order() {
 }
 
 #[tokio::test]
+async fn pages_go_backwards_too() {
+    let world = two_partitions();
+    let (mut shown, mut before) = (Vec::new(), String::new());
+    loop {
+        let from = if before.is_empty() { String::new() } else { format!("&before={before}") };
+        let page = world.range(&format!("{LOGS}?tail=7{from}")).await;
+        let mut lines = logs(&page);
+        lines.append(&mut shown);
+        shown = lines;
+        match page.last().unwrap()["start"].as_str() {
+            Some(start) => before = start.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(shown, expected(0..50));
+}
+
+#[tokio::test]
+async fn what_retention_took_is_a_gap_with_its_exact_range() {
+    let world = World::new("");
+    world.topic("logs.payments", 1);
+    world.send_many("logs.payments", 0, (0..10).map(line));
+    let cursor = world.range(&format!("{LOGS}?tail=7")).await[0]["cursor"].as_str().unwrap().to_owned();
+    // The mock cluster keeps 5 MB of a partition.
+    let wide = "x".repeat(1000);
+    world.send_many("logs.payments", 0, (10..8000).map(|seq| Sent { log: format!("line {seq} {wide}"), ..line(seq) }));
+    let lines = world.range(&format!("{LOGS}?cursor={cursor}")).await;
+    let gap = &lines[0];
+    assert_eq!((gap["event"].as_str(), gap["reason"].as_str()), (Some("gap"), Some("retention")));
+    let (from, to) = (gap["partitions"][0]["from"].as_u64().unwrap(), gap["partitions"][0]["to"].as_u64().unwrap());
+    assert_eq!((from, gap["records"].as_u64().unwrap()), (4, to - 4));
+    let numbers: Vec<u64> = logs(&lines).iter().map(|log| log.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers, (to..8000).collect::<Vec<_>>());
+    let again = world.range(&format!("{LOGS}?limit=1&cursor={}", gap["cursor"].as_str().unwrap())).await;
+    assert_eq!(logs(&again), logs(&lines)[..1], "the gap's own cursor stands behind it");
+}
+
+#[tokio::test]
+async fn a_cursor_past_the_end_is_gone_and_a_fresh_one_comes_with_the_answer() {
+    let mut world = World::new("");
+    world.topic("logs.payments", 1);
+    world.send_many("logs.payments", 0, (0..10).map(line));
+    let cursor = world.range(&format!("{LOGS}?tail=1")).await[0]["cursor"].as_str().unwrap().to_owned();
+    world.move_to_an_empty_cluster();
+    world.topic("logs.payments", 1);
+    world.send_many("logs.payments", 0, (20..23).map(line));
+    let response = world.get(&format!("{LOGS}?cursor={cursor}"), "*/*").await;
+    assert_eq!(response.status(), 410);
+    let problem: Value = serde_json::from_slice(&to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap();
+    let lines = world.range(&format!("{LOGS}?cursor={}", problem["cursor"].as_str().unwrap())).await;
+    assert_eq!(logs(&lines), expected(20..23));
+}
+
+#[tokio::test]
 async fn a_follow_shows_what_comes_at_once_and_ends_with_a_cursor_that_reads_on() {
     let mut world = two_partitions();
     let mut follow = world.follow(&format!("{LOGS}?tail=2&follow=true")).await;

@@ -1,6 +1,7 @@
 //! A gateway over librdkafka's mock cluster: real consumers, no socket of ours, topics filled by hand.
 
 use std::{
+    path::Path,
     pin::pin,
     process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -54,22 +55,41 @@ pub fn line(seq: u64) -> Sent {
     Sent { namespace: "payments".into(), seq, again: false, pod: "api-1".into(), log: format!("line {seq}") }
 }
 
+fn write_config(file: &Path, bootstrap_servers: &str, extra: &str) {
+    let text = format!(
+        "listen: 127.0.0.1:0\nkafka: {{bootstrap_servers: \"{bootstrap_servers}\"}}\n\
+         auth: {{local: {{private_key_file: local.key, public_key_files: [local.pub]}}}}\n\
+         cursors: {{key_files: [cursor.key]}}\n\
+         topics: {{rules: [{{namespaces: [dev-a, dev-b], topic: logs-dev, shared: true}}, {{namespaces: [none-*], exclude: true}}]}}\n\
+         tenants: {{payments: {{namespaces: [payments, \"payments-*\", dev-a, none-x]}}, shop: {{namespaces: [shop]}}}}\n\
+         admin: {{listen: 127.0.0.1:0}}\n{extra}\n"
+    );
+    std::fs::write(file, text).unwrap();
+}
+
+fn start(file: &Path) -> (Registry, Router, CancellationToken) {
+    let config = Config::load(file).unwrap();
+    let (mut registry, stop) = (Registry::default(), CancellationToken::new());
+    let routes = app::build(&config, &mut registry, stop.clone()).unwrap().routes;
+    (registry, routes, stop)
+}
+
+fn producer(bootstrap_servers: &str) -> BaseProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap_servers)
+        .set("linger.ms", "0")
+        .set("allow.auto.create.topics", "false")
+        .create()
+        .unwrap()
+}
+
 impl World {
     /// A gateway with further lines of configuration.
     pub fn new(extra: &str) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.yaml");
-        let text = format!(
-            "listen: 127.0.0.1:0\nkafka: {{bootstrap_servers: \"{}\"}}\n\
-             auth: {{local: {{private_key_file: local.key, public_key_files: [local.pub]}}}}\n\
-             cursors: {{key_files: [cursor.key]}}\n\
-             topics: {{rules: [{{namespaces: [dev-a, dev-b], topic: logs-dev, shared: true}}, {{namespaces: [none-*], exclude: true}}]}}\n\
-             tenants: {{payments: {{namespaces: [payments, \"payments-*\", dev-a, none-x]}}, shop: {{namespaces: [shop]}}}}\n\
-             admin: {{listen: 127.0.0.1:0}}\n{extra}\n",
-            cluster.bootstrap_servers()
-        );
-        std::fs::write(&file, text).unwrap();
+        write_config(&file, &cluster.bootstrap_servers(), extra);
         let run = |arguments: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_fairlead-gateway"));
             let output = command.args(arguments).arg("--config").arg(&file).env_clear().output().unwrap();
@@ -78,23 +98,22 @@ impl World {
         };
         run(&["keys", "init"]);
         let token = run(&["token", "mint", "--tenant", "payments", "--ttl", "1h"]);
-        let config = Config::load(&file).unwrap();
-        let (mut registry, stop) = (Registry::default(), CancellationToken::new());
-        let built = app::build(&config, &mut registry, stop.clone()).unwrap();
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", cluster.bootstrap_servers())
-            .set("linger.ms", "0")
-            .set("allow.auto.create.topics", "false")
-            .create()
-            .unwrap();
-        Self { cluster, routes: built.routes, stop, registry, token, producer, folder }
+        let (registry, routes, stop) = start(&file);
+        let producer = producer(&cluster.bootstrap_servers());
+        Self { cluster, routes, stop, registry, token, producer, folder }
+    }
+
+    /// Goes on, with the same keys, over a cluster that holds nothing.
+    pub fn move_to_an_empty_cluster(&mut self) {
+        self.cluster = MockCluster::new(1).unwrap();
+        write_config(&self.folder.path().join("gateway.yaml"), &self.cluster.bootstrap_servers(), "");
+        self.producer = producer(&self.cluster.bootstrap_servers());
+        self.restart();
     }
 
     /// Starts the gateway anew, as another replica with the same configuration.
     pub fn restart(&mut self) {
-        let config = Config::load(&self.folder.path().join("gateway.yaml")).unwrap();
-        (self.registry, self.stop) = (Registry::default(), CancellationToken::new());
-        self.routes = app::build(&config, &mut self.registry, self.stop.clone()).unwrap().routes;
+        (self.registry, self.routes, self.stop) = start(&self.folder.path().join("gateway.yaml"));
     }
 
     /// Makes a topic.

@@ -1,0 +1,145 @@
+use fairlead_contract::record::{
+    Head as RecordHead, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const TIME: &[u8] = b"2026-11-20T10:00:00.123456789Z";
+
+fn head(metadata: Metadata) -> RecordHead {
+    let kubernetes = KubernetesHead {
+        namespace_name: "payments",
+        pod_name: "api-1",
+        pod_id: "0b1",
+        container_name: "api",
+        host: "n",
+        ..Default::default()
+    };
+    RecordHead::new(&kubernetes, metadata, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap())
+}
+
+fn line(seq: u64, log: &[u8]) -> Line<'_> {
+    Line {
+        seq,
+        lines: 1,
+        left_out: 0,
+        again: false,
+        chunk: None,
+        time: Timestamp::parse(TIME).unwrap(),
+        stream: Stream::Stdout,
+        log,
+    }
+}
+
+fn value(line: &Line<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out, &head(Metadata::Path), line);
+    out
+}
+
+/// The cheap view of a value, learned from another of the same source, must equal the full parse.
+fn check(value: &[u8]) {
+    let mut scanner = Scanner::default();
+    scanner.scan(1, &self::value(&line(0, b"first"))).unwrap();
+    assert_eq!(scanner.count, 1, "the head was learned");
+    let (cheap, full) = (scanner.scan(1, value).unwrap(), Record::parse(value).unwrap());
+    assert!(matches!(cheap.log, Text::Escaped(_)), "not scanned cheaply: {}", String::from_utf8_lossy(value));
+    assert_eq!(
+        (cheap.seq, cheap.lines, cheap.again, cheap.chunk),
+        (full.fairlead.seq, full.fairlead.lines, full.fairlead.again, full.fairlead.chunk)
+    );
+    assert_eq!((&*cheap.time, &*cheap.stream, &*cheap.log()), (&*full.time, &*full.stream, &*full.log));
+    assert_eq!((&*cheap.origin.namespace, &*cheap.origin.pod, &*cheap.origin.container), ("payments", "api-1", "api"));
+    assert_eq!(cheap.origin.source, Id::of("0b1/api/0/k3v9/1"));
+}
+
+#[test]
+fn the_cheap_view_equals_the_full_parse() {
+    check(&value(&line(1, b"hello")));
+    check(&value(&line(u64::MAX, b"")));
+    check(&value(&line(7, b"quote \" back \\ tab \t nul \0 esc \x1b bad \xff \xe2\x80\xa8 \xf0\x9f\x98\x80")));
+    check(&value(&Line { lines: 3, left_out: 2, again: true, ..line(7, b"x") }));
+    check(&value(&Line {
+        lines: 0,
+        chunk: Some(Chunk { index: 2, offset: 99, last: false }),
+        stream: Stream::Stderr,
+        ..line(7, b"x")
+    }));
+    check(&value(&Line { chunk: Some(Chunk { index: 3, offset: 9, last: true }), ..line(7, b"x") }));
+}
+
+#[test]
+fn what_is_laid_out_otherwise_is_parsed_in_full() {
+    let good = String::from_utf8(value(&line(5, b"x"))).unwrap();
+    let mut scanner = Scanner::default();
+    scanner.scan(1, good.as_bytes()).unwrap();
+    let other = [
+        good.replace(",\"time\"", ", \"time\""),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{}}"),
+        good.replace("\"seq\":5", "\"seq\":5,\"later\":1"),
+        good.replace("}", "}\n"),
+    ];
+    for other in other {
+        let view = scanner.scan(1, other.as_bytes()).unwrap();
+        assert!(matches!(view.log, Text::Plain(_)), "{other}");
+        assert_eq!((view.seq, &*view.log()), (5, "x"));
+    }
+    let bad = [
+        good.replace("\"seq\":5", "\"seq\":05"),
+        good.replace("\"log\":\"x\"", "\"log\":\"\\x\""),
+        good.replace("\"log\":\"x\"", "\"log\":\"a\nb\""),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\"}}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"event\":\"end\"}"),
+        good.replace("\"log\":\"x\"", "\"log\":\"\\ud83d\""),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"kubernetes\":{\"namespace_name\":\"b\"}}"),
+        String::new(),
+        "null".into(),
+        "{}".into(),
+    ];
+    for (index, bad) in bad.iter().enumerate() {
+        assert_eq!(scanner.scan(1, bad.as_bytes()).unwrap_err(), Unreadable, "case {index}: {bad}");
+    }
+    assert_eq!(scanner.scan(1, b"\xff").unwrap_err(), Unreadable);
+}
+
+#[test]
+fn a_notice_has_no_numbers_of_its_own() {
+    let value = String::from_utf8(value(&line(5, b"x"))).unwrap();
+    let notice =
+        value.replace("\"seq\":5", "\"seq\":5,\"notice\":{\"kind\":\"gap\",\"source\":\"s\",\"seq\":5,\"lines\":2}");
+    let mut scanner = Scanner::default();
+    let view = scanner.scan(1, notice.as_bytes()).unwrap();
+    assert_eq!(view.covers(), Covers::Notice(Id::of("gap s 5")));
+    assert_eq!(scanner.count, 0);
+}
+
+#[test]
+fn heads_are_bounded() {
+    let mut scanner = Scanner::default();
+    for number in 0..3000_u64 {
+        let value = String::from_utf8(value(&line(1, b"x"))).unwrap().replace("0b1/api", &format!("u{number}/api"));
+        scanner.scan(number % 500, value.as_bytes()).unwrap();
+        assert!(scanner.count <= HEADS_MAX);
+        assert!(scanner.heads.values().all(|heads| heads.len() <= HEADS_PER_KEY_MAX));
+        assert_eq!(scanner.count, scanner.heads.values().map(Vec::len).sum::<usize>());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_seen_as_the_full_parser_sees_it(log in proptest::collection::vec(any::<u8>(), 0..200), seq: u64, lines in 0..5_u64, again: bool) {
+        check(&value(&Line { lines, again, ..line(seq, &log) }));
+    }
+
+    #[test]
+    fn a_damaged_value_never_panics(at in 0..400_usize, byte: u8) {
+        let mut value = value(&line(5, b"some \"text\""));
+        let mut scanner = Scanner::default();
+        scanner.scan(1, &value).unwrap();
+        let at = at % value.len();
+        value[at] = byte;
+        let (cheap, full) = (scanner.scan(1, &value).is_ok(), Record::parse(&value).is_ok());
+        prop_assert!(full || !cheap, "taken cheaply, refused in full: {}", String::from_utf8_lossy(&value));
+    }
+}
