@@ -110,8 +110,7 @@ pub mod field {
     pub const K8S_CONTAINER_RESTART_COUNT: &str = "k8s.container.restart_count";
     /// The node's name.
     pub const K8S_NODE_NAME: &str = "k8s.node.name";
-    /// The log file's path.
-    pub const LOG_FILE_PATH: &str = "log.file.path";
+    /// A file, by OpenTelemetry\'s general name: the subscriber takes names that begin with `log.` for its own and leaves them out.    pub const FILE_PATH: &str = "file.path";
     /// The record's source: pod uid, container, restart count, epoch, stream.
     pub const SOURCE: &str = "fairlead.source";
     /// The topic.
@@ -191,9 +190,9 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!({ field::LOG_FILE_PATH } = "/var/log/x", wait_ms = 5, "cannot read log file");
+            tracing::warn!({ field::FILE_PATH } = "/var/log/x", wait_ms = 5, "cannot read log file");
         });
         let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        assert!(line.contains(r#""log.file.path":"/var/log/x""#) && line.contains(r#""wait_ms":5"#), "{line}");
+        assert!(line.contains(r#""file.path":"/var/log/x""#) && line.contains(r#""wait_ms":5"#), "{line}");
     }
 }

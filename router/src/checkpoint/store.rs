@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -130,10 +131,8 @@ impl Store {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if self.bytes + self.buffer.len() as u64 > self.rewrite_at {
-            return self.rewrite();
-        }
-        self.append()
+        let grown = self.bytes + self.buffer.len() as u64 > self.rewrite_at;
+        if grown || !self.has_its_name() { self.rewrite() } else { self.append() }
     }
 
     /// Says that everything that was sent is acknowledged and stored.
@@ -161,6 +160,13 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the open file is the one that a next start will find.
+    fn has_its_name(&self) -> bool {
+        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::symlink_metadata(self.folder.join(FILE_NAME)).map(inode);
+        matches!((named, self.file.metadata().map(inode)), (Ok(named), Ok(open)) if named == open)
+    }
+
     fn rewrite(&mut self) -> Result<(), StoreError> {
         match Self::write_file(&self.folder, &self.live) {
             Ok((file, bytes)) => {
@@ -170,8 +176,9 @@ impl Store {
                 self.buffer.clear();
                 Ok(())
             }
-            // The old file still stands: appending to it may work where a second copy does not fit.
-            Err(error) => self.append().map_err(|_| error),
+            // Where the old file still stands, appending to it may work though a second copy does not fit.
+            Err(error) if self.has_its_name() => self.append().map_err(|_| error),
+            Err(error) => Err(error),
         }
     }
 
@@ -184,6 +191,7 @@ impl Store {
 
     fn write_file(folder: &Path, live: &HashMap<InstanceKey, Vec<u8>>) -> Result<(File, u64), StoreError> {
         let (path, new) = (folder.join(FILE_NAME), folder.join(NEW_NAME));
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
         let mut bytes: Vec<u8> = live.values().flatten().copied().collect();
         bytes.extend(encode(&Entry::Started));
         let mut file = File::create(&new).map_err(failed("create", &new))?;

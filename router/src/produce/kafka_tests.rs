@@ -157,7 +157,7 @@ fn after_a_fatal_error_a_new_producer_takes_over() {
     assert!(matches!(first, SendResult::Queued | SendResult::Fatal));
     bench.poll_until("the fatal error", |b| b.sink.fatal().is_some());
     assert_eq!(bench.send("logs.a", 0, Slot(5)), SendResult::Fatal);
-    assert!(bench.sink.trouble());
+    bench.poll_until("the trouble", |b| b.sink.trouble());
 
     bench.sink.renew().unwrap();
     assert_eq!(bench.pending.outstanding(Slot(5)), 0);

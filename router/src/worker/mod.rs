@@ -16,7 +16,9 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    path::PathBuf,
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,9 +94,34 @@ pub enum WorkerError {
     /// Positions cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state folder cannot be used.
+    #[error("cannot use {}", path.display())]
+    State {
+        /// What cannot be made or locked.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another router works with the state folder.
+    #[error("state_dir {} is in use by another router", .0.display())]
+    InUse(PathBuf),
     /// Nothing can be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+}
+
+/// Takes the state folder for this process; the lock ends with it, however it ends.
+fn lock(state_dir: &Path) -> Result<File, WorkerError> {
+    let path = state_dir.join("lock");
+    let failed = |source| WorkerError::State { path: path.clone(), source };
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(WorkerError::InUse(state_dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 /// How a stop went.
@@ -125,6 +152,8 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub struct Worker {
     settings: Settings,
     parts: Parts,
+    /// While it is open, no other router works with this state folder.
+    _lock: File,
     held: HeldFolder,
     store: Store,
     watcher: Watcher,
@@ -164,12 +193,14 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`] when the state folder cannot be used or no watch can be made.
     pub fn start(settings: Settings, parts: Parts) -> Result<Self, WorkerError> {
+        let lock = lock(&settings.state_dir)?;
         let held = HeldFolder::open(&settings.state_dir)?;
         held.check_reach(&settings.pods_dir)?;
         let loaded = Store::open(&settings.state_dir)?;
         let now = Instant::now();
         let mut worker = Self {
             watcher: Watcher::new()?,
+            _lock: lock,
             held,
             store: loaded.store,
             instances: BTreeMap::new(),
@@ -205,6 +236,7 @@ impl Worker {
         worker.scan_all(first_start && worker.settings.skip_existing);
         worker.place_orphans();
         worker.commit();
+        worker.report();
         worker.parts.readiness.clear("start");
         info!(instances = worker.instances.len(), watched = worker.watcher.len(), "reading container logs");
         Ok(worker)

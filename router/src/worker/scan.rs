@@ -8,7 +8,7 @@ use std::{
 
 use fairlead_contract::topic::Route;
 use fairlead_service_kit::telemetry::field;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{Instance, Worker, instance::Link};
 use crate::{
@@ -122,7 +122,12 @@ impl Worker {
 
     /// The containers' folders of a pod that are to be read, watched from now on.
     fn dirs_of_pod(&mut self, folder: &str) -> Vec<ContainerDir> {
-        let Some((namespace, _, _)) = parse_pod_folder(folder) else { return Vec::new() };
+        let Some((namespace, _, _)) = parse_pod_folder(folder) else {
+            if !folder.is_empty() {
+                info!({ field::FILE_PATH } = folder, "a folder that is no pod's is left alone");
+            }
+            return Vec::new();
+        };
         if self.settings.topics.route(&namespace) == Route::Excluded {
             return Vec::new();
         }
@@ -137,7 +142,7 @@ impl Worker {
                 // What cannot be read has not ended.
                 let shown = path.display().to_string();
                 self.complain(&shown, |left_out| {
-                    warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list a pod's folder");
+                    warn!({ field::FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list a pod's folder");
                 });
                 return Vec::new();
             }
@@ -213,7 +218,7 @@ impl Worker {
             }
             Err(error) => {
                 let shown = path.display().to_string();
-                self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list log files"));
+                self.complain(&shown, |left_out| warn!({ field::FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot list log files"));
                 return None;
             }
         };
@@ -292,7 +297,7 @@ impl Worker {
                 let _ = self.held.release(key, number);
             }
             Ok(stat) => {
-                debug!({ field::LOG_FILE_PATH } = %path.display(), link = number, "holding log file");
+                debug!({ field::FILE_PATH } = %path.display(), link = number, "holding log file");
                 let bytes_at_start = if instance.lost_links { stat.bytes } else { 0 };
                 instance
                     .links
@@ -305,7 +310,7 @@ impl Worker {
             Err(error) => {
                 instance.gapless = false;
                 let shown = path.display().to_string();
-                self.complain(&shown, |left_out| warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot hold log file; it is tried again"));
+                self.complain(&shown, |left_out| warn!({ field::FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot hold log file; it is tried again"));
             }
         }
     }
@@ -418,7 +423,7 @@ impl Worker {
         self.unwatched = true;
         let shown = path.display().to_string();
         self.complain("add-watch", |left_out| {
-            warn!({ field::LOG_FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot watch folder; all folders are looked at every second instead");
+            warn!({ field::FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot watch folder; all folders are looked at every second instead");
         });
     }
 }

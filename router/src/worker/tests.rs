@@ -442,6 +442,30 @@ fn a_restart_of_the_container_in_the_same_look_as_a_rotation_breaks_nothing() {
 }
 
 #[test]
+fn a_state_folder_that_vanishes_is_made_anew_and_costs_repeats_alone() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    fs::remove_dir_all(&node.settings.state_dir).unwrap();
+    node.lines("0.log", 2, 2);
+    let stored = node.finish();
+    let logs: BTreeSet<_> = logs(&stored).into_iter().collect();
+    assert_eq!(logs, expected(4).into_iter().collect());
+    assert!(node.settings.state_dir.join("positions").exists());
+}
+
+#[test]
+fn one_state_folder_has_one_router() {
+    let mut node = Node::new();
+    node.start();
+    let second = lock(&node.settings.state_dir);
+    assert!(matches!(second, Err(WorkerError::InUse(_))), "{second:?}");
+    node.stop();
+    assert!(lock(&node.settings.state_dir).is_ok());
+}
+
+#[test]
 fn bytes_that_come_late_are_a_source_of_their_own() {
     let mut node = Node::new();
     node.lines("0.log", 0, 2);

@@ -175,7 +175,7 @@ impl Worker {
             let (path, namespace) = (self.held.path(key, link).display().to_string(), namespace.clone());
             let lines = made.bad;
             self.complain(&path.clone(), |left_out| {
-                warn!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::LOG_FILE_PATH } = path, offset = at.offset, lines, left_out, "lines that are not in the CRI format; the offset is the latest one's");
+                warn!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::FILE_PATH } = path, offset = at.offset, lines, left_out, "lines that are not in the CRI format; the offset is the latest one's");
             });
         }
     }
@@ -214,6 +214,13 @@ impl Worker {
         let (left, gone): (Vec<_>, Vec<_>) =
             epoch.abandon().into_iter().partition(|link| held.stat(key, *link).is_ok());
         gone.into_iter().for_each(|link| instance.forget(link));
+        // What the kubelet still has of it is held anew and read again, marked.
+        instance.lost_links = true;
+        self.watcher.folders.push(key.pod_folder.clone());
+        let namespace = self.instances.get(key).map(|instance| instance.identity.namespace.clone());
+        if let Some(namespace) = namespace.filter(|_| left.is_empty()) {
+            self.parts.metrics.epochs_started(&namespace, "files_lost").inc();
+        }
         self.flying.insert(key.clone());
         self.dirty.insert(key.clone());
         if left.is_empty() {
@@ -253,7 +260,7 @@ impl Worker {
                 epoch.ledger.fail(slot);
                 let shown = path.display().to_string();
                 self.complain(&shown, |left_out| {
-                    error!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::LOG_FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot read held log file; it is tried again");
+                    error!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot read held log file; it is tried again");
                 });
                 Next::Later
             }
