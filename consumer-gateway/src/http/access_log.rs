@@ -16,6 +16,8 @@ use super::{Gateway, PATHS, problem::Refused};
 /// Left in a response by its handler.
 #[derive(Clone, Debug)]
 pub struct Noted {
+    /// Who asked.
+    pub caller: String,
     /// The account that the request goes by.
     pub account: String,
     /// The namespace that was allowed.
@@ -31,6 +33,7 @@ pub async fn layer(State(gateway): State<Gateway>, request: Request, next: Next)
     let (status, elapsed) = (response.status().as_u16(), begun.elapsed());
     gateway.0.metrics.answered(route, status, elapsed.as_secs_f64());
     let noted = response.extensions().get::<Noted>();
+    let caller = noted.map_or("", |noted| noted.caller.as_str());
     let account = noted.map_or("", |noted| noted.account.as_str());
     let namespace = noted.and_then(|noted| noted.namespace.as_ref()).map_or("", Namespace::as_str);
     let problem = response.extensions().get::<Refused>().map_or("", |refused| refused.0);
@@ -43,6 +46,7 @@ pub async fn layer(State(gateway): State<Gateway>, request: Request, next: Next)
             route,
             status,
             duration_ms,
+            caller,
             account,
             { field::K8S_NAMESPACE_NAME } = namespace,
             problem,

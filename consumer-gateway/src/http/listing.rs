@@ -71,7 +71,11 @@ pub async fn namespaces(
     let mut response =
         ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(listing))
             .into_response();
-    response.extensions_mut().insert(Noted { account: parts.authorizer.account(&caller), namespace: None });
+    response.extensions_mut().insert(Noted {
+        caller: caller.describe(),
+        account: parts.authorizer.account(&caller),
+        namespace: None,
+    });
     Ok(response)
 }
 

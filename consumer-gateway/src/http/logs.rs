@@ -89,8 +89,9 @@ pub async fn logs(
     let content_type = request.format.content_type();
     let prepared = parts.reading.prepare(request).await?;
 
+    let sent = if prepared.topic_exists() { parts.metrics.bytes(&namespace) } else { Counter::default() };
     let (outbox, frames) = Outbox::new(place.pace());
-    let expires = caller.expires;
+    let (expires, who) = (caller.expires, caller.describe());
     let allowed = {
         let (parts, namespace) = (parts.clone(), namespace.clone());
         Box::new(move || parts.authorizer.decide(&caller, Right::Read, &namespace) != Decision::Hidden)
@@ -101,7 +102,6 @@ pub async fn logs(
         prepared.run(outbox, watch).await;
         drop((open, place));
     });
-    let sent = parts.metrics.bytes(&namespace);
     let mut response = Response::new(Body::new(Frames { frames, sent }));
     let headers = response.headers_mut();
     for (name, value) in [
@@ -112,6 +112,6 @@ pub async fn logs(
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response.extensions_mut().insert(Noted { account, namespace: Some(namespace) });
+    response.extensions_mut().insert(Noted { caller: who, account, namespace: Some(namespace) });
     Ok(response.into_response())
 }

@@ -56,6 +56,6 @@ pub async fn me(
     };
     let mut response =
         ([(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(&me)).into_response();
-    response.extensions_mut().insert(Noted { account, namespace: None });
+    response.extensions_mut().insert(Noted { caller: caller.describe(), account, namespace: None });
     Ok(response)
 }

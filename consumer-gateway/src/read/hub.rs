@@ -125,6 +125,7 @@ impl Hub {
                 waiting: Vec::new(),
                 followers: Vec::new(),
                 idle_since: Instant::now(),
+                retired: false,
             };
             let named = std::thread::Builder::new().name("tail".into());
             match named.spawn(move || fetcher.run()) {
@@ -143,6 +144,8 @@ struct Fetcher {
     waiting: Vec<Join>,
     followers: Vec<mpsc::Sender<Arc<Batch>>>,
     idle_since: Instant,
+    /// Nobody can reach this fetcher any more; another may have its place.
+    retired: bool,
 }
 
 /// What a fetcher reads with.
@@ -182,6 +185,9 @@ impl Fetcher {
 
     /// Whether anyone follows or lately did. When it says no, nobody can reach this fetcher any more.
     fn wanted(&mut self) -> bool {
+        if self.retired {
+            return false;
+        }
         self.receive();
         self.waiting.retain(|join| !join.reply.is_closed());
         if !self.waiting.is_empty() || !self.followers.is_empty() {
@@ -195,6 +201,7 @@ impl Fetcher {
         self.receive();
         if self.waiting.is_empty() {
             fetchers.remove(&self.topic);
+            self.retired = true;
             return false;
         }
         true

@@ -121,6 +121,8 @@ pub struct Prepared {
     pub(super) topic: Option<TopicName>,
     pub(super) shaper: Shaper,
     pub(super) plan: Plan,
+    /// Whether the topic was there when it was asked.
+    pub(super) topic_exists: bool,
     pub(super) follow: bool,
     pub(super) limit: Option<u64>,
 }
@@ -131,6 +133,13 @@ pub(super) enum Plan {
     Nothing,
     Spans { spans: Vec<Span>, missing: Vec<Missing> },
     Last(Walk),
+}
+
+impl Prepared {
+    /// Whether the namespace's topic is there. Only then is its name fit for a metric: a caller may ask for any name that a glob allows.
+    pub fn topic_exists(&self) -> bool {
+        self.topic_exists
+    }
 }
 
 impl Plan {
@@ -239,7 +248,8 @@ impl Reading {
             shaper.live_from(Positions::from_offsets(&known.highs()));
         }
         let Request { namespace, follow, limit, .. } = request;
-        Ok(Prepared { reading: self.clone(), namespace, topic, shaper, plan, follow, limit })
+        let topic_exists = state.is_some();
+        Ok(Prepared { reading: self.clone(), namespace, topic, shaper, plan, topic_exists, follow, limit })
     }
 
     /// Asks Kafka something, on a thread that may wait.

@@ -15,6 +15,8 @@ use super::{
 
 /// The fewest records of a partition that one step reads.
 const STEP_RECORDS_MIN: i64 = 256;
+/// How many records are searched between two looks at the clock.
+const RECORDS_PER_LOOK: u64 = 4096;
 /// How much longer each step is than the one before.
 const GROWTH: i64 = 4;
 
@@ -82,7 +84,7 @@ impl Tally {
 ///
 /// # Errors
 /// [`ReadError`] when Kafka does not answer.
-pub fn last_lines(history: &History<'_>, model: &Shaper, walk: &Walk) -> Result<Found, ReadError> {
+pub fn last_lines(history: &History<'_>, shaper: &mut Shaper, walk: &Walk) -> Result<Found, ReadError> {
     let Walk { lines: asked, lows, highs, .. } = walk;
     let partitions = i64::try_from(lows.len()).unwrap_or(1).max(1);
     let mut step = i64::try_from(*asked).unwrap_or(i64::MAX).saturating_mul(2) / partitions;
@@ -96,7 +98,7 @@ pub fn last_lines(history: &History<'_>, model: &Shaper, walk: &Walk) -> Result<
         let all = spans.iter().zip(lows).all(|(span, low)| span.from <= *low);
         let scanned: i64 = spans.iter().map(|span| span.to - span.from).sum();
         let far_enough = u64::try_from(scanned).is_ok_and(|scanned| scanned >= history.settings.tail_scan_records_max);
-        let tally = count(history, model, &spans, lows)?;
+        let tally = count(history, shaper, &spans, lows)?;
         let complete = all || tally.certain() >= *asked;
         if complete || far_enough || history.valve.is_shut() {
             return Ok(Found { spans, skip: tally.lines.saturating_sub(*asked), complete });
@@ -105,8 +107,8 @@ pub fn last_lines(history: &History<'_>, model: &Shaper, walk: &Walk) -> Result<
     }
 }
 
-fn count(history: &History<'_>, model: &Shaper, spans: &[Span], lows: &[i64]) -> Result<Tally, ReadError> {
-    let mut twin = model.counting_twin();
+fn count(history: &History<'_>, shaper: &mut Shaper, spans: &[Span], lows: &[i64]) -> Result<Tally, ReadError> {
+    let mut twin = shaper.counting_twin();
     begin(&mut twin, spans);
     let mut tally = Tally::new(spans, lows);
     let (mut unused, mut failed) = (Vec::new(), None);
@@ -114,9 +116,11 @@ fn count(history: &History<'_>, model: &Shaper, spans: &[Span], lows: &[i64]) ->
         let record: RawRecord<'_> = match step {
             Step::Record(record) => record,
             Step::Done { .. } => return ControlFlow::Continue(()),
-            Step::Idle if history.valve.is_shut() => return ControlFlow::Break(()),
-            Step::Idle => return ControlFlow::Continue(()),
+            Step::Idle => return alive(history, shaper),
         };
+        if twin.counts().scanned % RECORDS_PER_LOOK == 0 && alive(history, shaper).is_break() {
+            return ControlFlow::Break(());
+        }
         tally.begin(record.partition);
         let before = twin.skipped();
         if let Err(error) = history.take(&mut twin, &record, &mut unused) {
@@ -129,6 +133,13 @@ fn count(history: &History<'_>, model: &Shaper, spans: &[Span], lows: &[i64]) ->
         ControlFlow::Continue(())
     })?;
     failed.map_or(Ok(tally), Err)
+}
+
+/// Says that the stream lives, when it is time to, and whether it does.
+fn alive(history: &History<'_>, shaper: &mut Shaper) -> ControlFlow<()> {
+    let mut out = Vec::new();
+    shaper.heartbeat_if_due(&mut out);
+    history.valve.send(out)
 }
 
 /// Starts a stream at the spans, as the continuation of what lies before them.
