@@ -26,11 +26,11 @@ fn text(url: &str, teams: &[Team], tokens: &[String]) -> String {
     }
     let (mine, other) = (own(0), own(1));
     text += &format!("Lines to paste. {} follows {mine} live, as text:\n", teams[0].name);
-    text += &curl("N -H 'Accept: text/plain'", 0, &format!("/v1/namespaces/{mine}/logs?follow=true"));
-    text += "the last five minutes, as NDJSON:\n";
-    text += &curl("", 0, &format!("/v1/namespaces/{mine}/logs?since=5m"));
+    text += &curl("N -H 'Accept: text/plain'", 0, &format!("/v1/namespaces/{mine}/logs?tail=10&follow=true"));
+    text += "the last minute, as NDJSON:\n";
+    text += &curl("", 0, &format!("/v1/namespaces/{mine}/logs?since=1m"));
     text += &format!("{} follows {other}:\n", teams[1].name);
-    text += &curl("N -H 'Accept: text/plain'", 1, &format!("/v1/namespaces/{other}/logs?follow=true"));
+    text += &curl("N -H 'Accept: text/plain'", 1, &format!("/v1/namespaces/{other}/logs?tail=10&follow=true"));
     text += &format!("{} asks for {other}: not its own, so the same 404 as for what does not exist:\n", teams[0].name);
     text += &curl("i", 0, &format!("/v1/namespaces/{other}/logs"));
     text += "who am I, and what may I read:\n";
@@ -50,8 +50,8 @@ mod tests {
         let text = text("http://h:1", &[team("a"), team("b")], &["ta".to_owned(), "tb".to_owned()]);
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl")).collect();
         assert_eq!(lines.len(), 6);
-        assert_eq!(lines[1], "curl -s -H 'Authorization: Bearer ta' 'http://h:1/v1/namespaces/a/logs?since=5m'");
-        assert!(lines[2].contains("Bearer tb") && lines[2].contains("/b/logs?follow=true"));
+        assert_eq!(lines[1], "curl -s -H 'Authorization: Bearer ta' 'http://h:1/v1/namespaces/a/logs?since=1m'");
+        assert!(lines[2].contains("Bearer tb") && lines[2].contains("/b/logs?tail=10&follow=true"));
         assert!(lines[3].starts_with("curl -si ") && lines[3].contains("Bearer ta") && lines[3].contains("/b/"));
         assert!(text.lines().any(|line| line == "ta") && text.lines().any(|line| line == "tb"));
     }

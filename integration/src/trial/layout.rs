@@ -20,8 +20,8 @@ pub(super) struct Layout {
     pub(super) page_port: u16,
     /// The first namespace of a team is the one that the greeting shows.
     pub(super) teams: [Team; 2],
-    router_admin: u16,
-    gateway_admin: u16,
+    pub(super) router_admin: u16,
+    pub(super) gateway_admin: u16,
     state: PathBuf,
     embedded: bool,
     temporary: Option<TempDir>,

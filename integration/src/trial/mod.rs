@@ -93,9 +93,12 @@ impl Trial {
         let gateway = Program::gateway(&layout.folder, &layout.gateway_settings())?;
         gateway.ask(&["keys", "init"])?;
         let mut trial = Trial { fleet, router, gateway, tansu };
-        say(out, &format!("router      {}, log beside it", trial.router.config().display()))?;
+        let beside = |config: std::path::PathBuf, admin: u16| {
+            format!("{}, log beside it; admin http://127.0.0.1:{admin}", config.display())
+        };
+        say(out, &format!("router      {}", beside(trial.router.config(), layout.router_admin)))?;
         trial.router.start()?;
-        say(out, &format!("gateway     {}, log beside it", trial.gateway.config().display()))?;
+        say(out, &format!("gateway     {}", beside(trial.gateway.config(), layout.gateway_admin)))?;
         trial.gateway.start()?;
         for program in [&mut trial.router, &mut trial.gateway] {
             if !stop.asked() {

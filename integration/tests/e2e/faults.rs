@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fairlead_integration::child::Child;
 use fairlead_integration::folders::{binary, repository, scratch};
-use fairlead_integration::identity::Issuer;
 use fairlead_integration::ports::free_port;
 
 #[test]
@@ -74,7 +73,6 @@ fn a_good_configuration_passes() {
 fn the_readmes_examples_pass() {
     let folder = scratch("readme").unwrap();
     std::fs::create_dir_all(folder.path().join("pods")).unwrap();
-    Issuer::new("https://issuer.example", "key-1").unwrap().publish(&folder.path().join("jwks.json")).unwrap();
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let blocks: Vec<String> = readme
         .split("```yaml\n")
