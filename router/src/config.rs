@@ -2,15 +2,18 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use fairlead_contract::topic::TopicMap;
-use fairlead_service_kit::config_source::{self, Faults, Reader, Source};
+use fairlead_service_kit::config_source::{self, Faults, Reader, Source, os_words};
 use fairlead_service_kit::kafka_client::{KafkaSettings, Role};
 use fairlead_service_kit::telemetry::{self, LogSettings};
 use fairlead_service_kit::topics::{self, CreateTopics};
 use fairlead_service_kit::units::{show_bytes, show_duration};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 /// Environment variables of the router begin with this and two underscores.
 pub const PREFIX: &str = "FAIRLEAD_ROUTER";
@@ -60,7 +63,7 @@ pub struct Logs {
 pub struct Config {
     /// The node's name, `host` in every record.
     pub node_name: String,
-    /// Where positions and held files are kept; it exists and can be written.
+    /// Where positions and held files are kept; see [`Config::make_state_dir`].
     pub state_dir: PathBuf,
     /// The `logs` block.
     pub logs: Logs,
@@ -70,6 +73,8 @@ pub struct Config {
     pub in_flight_bytes_max: u64,
     /// Namespace to topic.
     pub topics: TopicMap,
+    /// The same for people, one line a rule.
+    pub topic_lines: Vec<String>,
     /// How missing topics are made.
     pub create: CreateTopics,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
@@ -85,7 +90,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads defaults, file and environment, and makes `state_dir` if its parent is there.
+    /// Reads defaults, file and environment. Nothing is made or written.
     ///
     /// # Errors
     /// All faults at once.
@@ -103,6 +108,24 @@ impl Config {
         let config = Config::take(&mut reader);
         reader.finish()?;
         Ok(config.expect("a setting that is not there without being a fault"))
+    }
+
+    /// Makes `state_dir` where it is missing, and writes and removes a file to try it.
+    ///
+    /// # Errors
+    /// The problem in words.
+    pub fn make_state_dir(&self) -> Result<(), String> {
+        let folder = &self.state_dir;
+        let failed =
+            |what: &str, error: &io::Error| format!("state_dir = {}: {what}: {}", folder.display(), os_words(error));
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("cannot be made", &error)),
+            _ => {}
+        }
+        let trial = folder.join(format!(".writable.{}", std::process::id()));
+        fs::write(&trial, b"")
+            .and_then(|()| fs::remove_file(&trial))
+            .map_err(|error| failed("cannot be written", &error))
     }
 
     /// What this configuration amounts to, for people; one line a matter.
@@ -124,6 +147,9 @@ impl Config {
             "never made".to_owned()
         };
         line("topics", made);
+        for topic in &self.topic_lines {
+            line("", topic.clone());
+        }
         line("in flight", format!("at most {}", show_bytes(self.in_flight_bytes_max)));
         line("admin", format!("http://{}", self.admin_listen));
         text
@@ -131,10 +157,12 @@ impl Config {
 
     /// Takes every key; nothing is given only if the reader has a fault.
     fn take(reader: &mut Reader) -> Option<Config> {
-        let mut warnings = Vec::new();
         let node_name = read_node_name(reader);
         let state_dir = read_state_dir(reader);
-        let logs = read_logs(reader, &mut warnings);
+        let logs = read_logs(reader);
+        if let Some(state_dir) = &state_dir {
+            check_same_file_system(reader, state_dir, &logs.pods_dir);
+        }
         let kafka = KafkaSettings::read(reader, Role::Producer);
         let in_flight_bytes_max =
             reader.bytes("kafka.in_flight_bytes_max", 1 << 20..=1 << 30).unwrap_or(IN_FLIGHT_BYTES);
@@ -146,7 +174,7 @@ impl Config {
             let problem = "pod metadata from the API server is not part of this version: leave it out or say false";
             reader.fault("kubernetes.enabled", problem);
         }
-        let admin_listen = reader.parsed("admin.listen").unwrap_or(ADMIN_LISTEN);
+        let admin_listen = reader.address("admin.listen").unwrap_or(ADMIN_LISTEN);
         let log = telemetry::read(reader);
         let milliseconds = Duration::from_millis;
         let store_interval =
@@ -160,13 +188,14 @@ impl Config {
             logs,
             kafka: kafka?,
             in_flight_bytes_max,
+            topic_lines: topics.lines(),
             topics: topics.map,
             create: topics.create,
             admin_listen,
             log,
             store_interval,
             shutdown_deadline,
-            warnings,
+            warnings: reader.warnings(),
         })
     }
 }
@@ -185,7 +214,6 @@ fn read_node_name(reader: &mut Reader) -> Option<String> {
     Some(name)
 }
 
-/// The folder is made if its parent is there, and a file is written and removed to try it.
 fn read_state_dir(reader: &mut Reader) -> Option<PathBuf> {
     const KEY: &str = "state_dir";
     let folder = match reader.path(KEY) {
@@ -193,37 +221,68 @@ fn read_state_dir(reader: &mut Reader) -> Option<PathBuf> {
         None if reader.has(KEY) => return None,
         None => PathBuf::from(STATE_DIR),
     };
-    match prepare(&folder) {
-        Ok(()) => Some(folder),
-        Err(problem) => {
-            reader.fault(KEY, format!("{}: {problem}", folder.display()));
+    match fault_of_state_dir(&folder) {
+        None => Some(folder),
+        Some(problem) => {
+            reader.fault_of(KEY, STATE_DIR, problem);
             None
         }
     }
 }
 
-fn prepare(folder: &Path) -> Result<(), String> {
-    match std::fs::create_dir(folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(format!("cannot be made: {error}")),
+/// What keeps a folder from being used, or made, for state; none if nothing does. Leaves no trace.
+fn fault_of_state_dir(folder: &Path) -> Option<String> {
+    let may_write = |folder: &Path| accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    match fs::metadata(folder) {
+        Ok(metadata) if !metadata.is_dir() => return Some("is not a folder".to_owned()),
+        Ok(_) => return may_write(folder).err().map(|error| format!("cannot be written: {}", os_words(&error.into()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Some(format!("cannot be used: {}", os_words(&error))),
     }
-    if !folder.is_dir() {
-        return Err("is not a folder".to_owned());
+    let parent = parent(folder);
+    match fs::metadata(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("its parent {} is not there", parent.display()))
+        }
+        Err(error) => Some(format!("its parent {} cannot be used: {}", parent.display(), os_words(&error))),
+        Ok(metadata) if !metadata.is_dir() => Some(format!("its parent {} is not a folder", parent.display())),
+        Ok(_) => may_write(parent)
+            .err()
+            .map(|error| format!("cannot be made in {}: {}", parent.display(), os_words(&error.into()))),
     }
-    let trial = folder.join(format!(".writable.{}", std::process::id()));
-    std::fs::write(&trial, b"")
-        .and_then(|()| std::fs::remove_file(&trial))
-        .map_err(|error| format!("cannot be written: {error}"))
 }
 
-fn read_logs(reader: &mut Reader, warnings: &mut Vec<String>) -> Logs {
-    let pods_dir = reader.path("logs.pods_dir").unwrap_or_else(|| PathBuf::from(PODS_DIR));
-    if !pods_dir.is_dir() {
-        warnings.push(format!("logs.pods_dir: there is no folder {} yet", pods_dir.display()));
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Log files are held by hard links, which stay within a file system.
+fn check_same_file_system(reader: &mut Reader, state_dir: &Path, pods_dir: &Path) {
+    let there = if state_dir.exists() { state_dir } else { parent(state_dir) };
+    let (Ok(state), Ok(pods)) = (fs::metadata(there), fs::metadata(pods_dir)) else { return };
+    if pods.is_dir() && state.dev() != pods.dev() {
+        let problem = format!(
+            "is not on the file system of logs.pods_dir {}, so no hard link can hold a log file: put it on the mount of \
+             the logs, such as /var/log/fairlead",
+            pods_dir.display()
+        );
+        reader.fault_of("state_dir", STATE_DIR, problem);
+    }
+}
+
+fn read_logs(reader: &mut Reader) -> Logs {
+    const KEY: &str = "logs.pods_dir";
+    let pods_dir = reader.path(KEY).unwrap_or_else(|| PathBuf::from(PODS_DIR));
+    match fs::metadata(&pods_dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => reader.fault_of(KEY, PODS_DIR, "is not a folder"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            reader.warn(KEY, PODS_DIR, "there is no such folder yet");
+        }
+        Err(error) => reader.warn(KEY, PODS_DIR, format!("cannot be used yet: {}", os_words(&error))),
     }
     if reader.path("logs.docker_containers_dir").is_some() {
-        warnings.push("logs.docker_containers_dir: Docker's own log files are not read by this version".to_owned());
+        reader.warn("logs.docker_containers_dir", "", "Docker's own log files are not read by this version");
     }
     let words = [("read", Existing::Read), ("skip", Existing::Skip)];
     let existing = reader.choice("logs.existing", &words).unwrap_or(Existing::Read);

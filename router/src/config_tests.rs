@@ -17,7 +17,10 @@ fn the_least_configuration_has_the_documented_defaults() {
     let config = read(&folder, LEAST).unwrap();
     assert_eq!(config.node_name, "node-1");
     assert_eq!(config.state_dir, folder.path().join("state"));
-    assert!(config.state_dir.is_dir());
+    assert!(!config.state_dir.exists(), "reading makes nothing");
+    config.make_state_dir().unwrap();
+    config.make_state_dir().unwrap();
+    assert_eq!(std::fs::read_dir(&config.state_dir).unwrap().count(), 0);
     assert_eq!(config.logs.pods_dir, Path::new("/var/log/pods"));
     assert_eq!(config.logs.existing, Existing::Read);
     assert_eq!(config.logs.record_bytes_max, 131_072);
@@ -104,22 +107,44 @@ nonsense: 1
 fn a_state_folder_that_cannot_be_used_is_a_fault() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
+    let file = folder.path().join("router.yaml").display().to_string();
     let check = |state_dir: &str, expected: &str| {
         let yaml = LEAST.replace("state_dir: state", &format!("state_dir: {state_dir}"));
         let faults = read(&folder, &yaml).unwrap_err();
-        assert!(faults.len() == 1 && faults[0].contains(expected), "{faults:?}");
+        assert_eq!(faults, [format!("state_dir = {state_dir}: {expected} ({file})")]);
     };
-    check("no/parent", "cannot be made: No such file or directory");
+    check("no/parent", &format!("its parent {}/no is not there", folder.path().display()));
+    check("/a/b/c", "its parent /a/b is not there");
     check("file", "is not a folder");
-    check("file/below", "cannot be made: Not a directory");
-    check("/proc/fairlead", "cannot be made: ");
+    check("file/below", "cannot be used: Not a directory");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
+
+    let config = read(&folder, LEAST).unwrap();
+    std::fs::write(folder.path().join("state"), "").unwrap();
+    let problem = config.make_state_dir().unwrap_err();
+    assert!(problem.ends_with("state: cannot be written: Not a directory"), "{problem}");
+}
+
+#[test]
+fn state_and_logs_must_be_on_one_file_system() {
+    let folder = TempDir::new().unwrap();
+    for state in ["state", "."] {
+        let yaml = LEAST.replace("state_dir: state", &format!("state_dir: {state}\nlogs: {{pods_dir: /proc}}"));
+        let faults = read(&folder, &yaml).unwrap_err();
+        let expected = format!("state_dir = {state}: is not on the file system of logs.pods_dir /proc, ");
+        assert!(faults.len() == 1 && faults[0].starts_with(&expected), "{faults:?}");
+        assert!(faults[0].contains("such as /var/log/fairlead"), "{faults:?}");
+    }
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let faults = read(&folder, &format!("{LEAST}logs: {{pods_dir: file}}\n")).unwrap_err();
+    assert!(faults.len() == 1 && faults[0].starts_with("logs.pods_dir = file: is not a folder ("), "{faults:?}");
 }
 
 #[test]
 fn a_line_must_fit_a_message() {
     let folder = TempDir::new().unwrap();
     let with = |record: &str, property: &str| {
-        let kafka = format!("kafka: {{bootstrap_servers: k, properties: {{{property}}}}}\n");
+        let kafka = format!("kafka: {{bootstrap_servers: 'k:1', properties: {{{property}}}}}\n");
         let yaml = format!("node_name: n\nstate_dir: state\n{kafka}logs: {{record_bytes_max: {record}}}\n");
         read(&folder, &yaml).map(drop)
     };
@@ -136,7 +161,14 @@ fn what_is_probably_not_meant_is_a_warning() {
     let yaml = format!("{LEAST}logs: {{pods_dir: none, docker_containers_dir: /var/lib/docker/containers}}\n");
     let warnings = read(&folder, &yaml).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].starts_with("logs.pods_dir: there is no folder"));
+    assert!(warnings[0].starts_with("logs.pods_dir = none: there is no such folder yet ("), "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.ends_with("router.yaml)")), "{warnings:?}");
+    let summary =
+        read(&folder, &format!("{LEAST}topics: {{rules: [{{regex: '^x-', exclude: true}}]}}\n")).unwrap().summary();
+    assert!(
+        summary.contains("/^x-/ -> left out\n") && summary.contains("all others -> logs.{namespace}\n"),
+        "{summary}"
+    );
 }
 
 /// Every key of the page's router table is taken, and what is not on it is unknown.

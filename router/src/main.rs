@@ -29,7 +29,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// The YAML file; environment variables FAIRLEAD_ROUTER__… win over it.
+    /// The YAML file; environment variables FAIRLEAD_ROUTER__… win over it, and can do without it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -58,6 +58,7 @@ fn run(settings: &Settings) -> Result<(), String> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    config.make_state_dir().map_err(|problem| format!("fairlead-router: {problem}"))?;
     app::run(config).map_err(|error| format!("fairlead-router: {}", telemetry::chain(&error)))
 }
 

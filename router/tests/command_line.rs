@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn check_prints_every_fault_at_once_and_exits_1() {
     let folder = tempfile::tempdir().unwrap();
-    let yaml = "state_dir: /proc/nowhere\nkafka: {properties: {acks: 0}}\nlogs: {existing: perhaps}\nnonsense: 1\n";
+    let yaml = "state_dir: /proc/no/where\nkafka: {properties: {acks: 0}}\nlogs: {existing: perhaps}\nnonsense: 1\n";
     std::fs::write(folder.path().join("router.yaml"), yaml).unwrap();
     let output = router(folder.path(), &["check", "--config", "router.yaml"]);
     assert_eq!(output.status.code(), Some(1));
@@ -60,6 +60,7 @@ fn a_good_configuration_is_summed_up() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("127.0.0.1:9"));
+    assert!(!folder.path().join("state").exists(), "check leaves nothing behind");
 }
 
 #[test]

@@ -220,8 +220,8 @@ fn renewals_in_a_row_wait_longer_and_longer() {
 fn what_must_hold_is_set_and_what_the_operator_says_wins_elsewhere() {
     let mut settings = Vec::new();
     for yaml in [
-        "kafka: {bootstrap_servers: k}",
-        "kafka: {bootstrap_servers: k, properties: {compression.codec: zstd, linger.ms: 50, max.in.flight: 1}}",
+        "kafka: {bootstrap_servers: 'k:1'}",
+        "kafka: {bootstrap_servers: 'k:1', properties: {compression.codec: zstd, linger.ms: 50, max.in.flight: 1}}",
     ] {
         let mut reader = Source::from_parts("P", Path::new("p.yaml"), yaml, []).unwrap().reader();
         settings.push(producer_config(&KafkaSettings::read(&mut reader, Role::Producer).unwrap(), 32 << 20));

@@ -1,0 +1,194 @@
+//! The worker against a real folder and a simulated Kafka, driven step by step: what is lost, repeated or misnumbered shows in what was stored.
+
+mod delivery;
+mod files;
+mod model;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+use fairlead_contract::record::Record;
+use fairlead_service_kit::admin::Liveness;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::produce::{
+    Failure, FailureKind, ProduceError, SendResult, TopicState,
+    fake::{FakeSink, FakeTopics},
+};
+
+const POD: &str = "payments_api-7d9f4-x2x_0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";
+const TIME: &str = "2026-11-20T10:00:00.123456789Z";
+
+/// The sink that both the test and the worker hold.
+struct Shared(Rc<RefCell<FakeSink>>);
+
+impl Sink for Shared {
+    fn send(&mut self, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
+        self.0.borrow_mut().send(topic, partition, key, value, slot)
+    }
+    fn poll(&mut self, wait: Duration) {
+        self.0.borrow_mut().poll(wait);
+    }
+    fn failures(&mut self, into: &mut Vec<Failure>) {
+        self.0.borrow_mut().failures(into);
+    }
+    fn in_flight(&self) -> usize {
+        self.0.borrow().in_flight()
+    }
+    fn fatal(&mut self) -> Option<String> {
+        self.0.borrow_mut().fatal()
+    }
+    fn renew(&mut self) -> Result<(), ProduceError> {
+        self.0.borrow_mut().renew()
+    }
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A node: its folders, what Kafka has, and a router that may be killed.
+struct Node {
+    folder: TempDir,
+    settings: Settings,
+    topics: Arc<FakeTopics>,
+    sink: Rc<RefCell<FakeSink>>,
+    worker: Option<Worker>,
+    /// What Kafka has of all routers so far.
+    stored: Vec<Vec<u8>>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            node_name: "node-3".to_owned(),
+            pods_dir: folder.path().join("pods"),
+            state_dir: folder.path().join("state"),
+            topics: TopicMap::default(),
+            skip_existing: false,
+            limits: Limits { record_bytes_max: 128 << 10, partial_flush: Duration::from_secs(30) },
+            rescan_interval: Duration::from_secs(3_600),
+            store_interval: Duration::from_millis(1),
+            in_flight_bytes_max: 32 << 20,
+            drain_max: Duration::from_secs(5),
+        };
+        fs::create_dir_all(&settings.pods_dir).unwrap();
+        let sink = Rc::new(RefCell::new(FakeSink::new(Arc::new(Pending::new(1)))));
+        Self { folder, settings, topics: Arc::default(), sink, worker: None, stored: Vec::new() }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.settings.pods_dir.join(POD).join("api")
+    }
+
+    fn start(&mut self) {
+        ignore();
+        let pending = Arc::new(Pending::new(Pending::SLOTS));
+        self.sink = Rc::new(RefCell::new(FakeSink::new(Arc::clone(&pending))));
+        let parts = Parts {
+            sink: Box::new(Shared(Rc::clone(&self.sink))),
+            pending,
+            destinations: Arc::clone(&self.topics) as Arc<dyn Destinations>,
+            broker_down: Box::new(|_| None),
+            metrics: Metrics::new().0,
+            readiness: Readiness::new(),
+            heartbeat: Liveness::new().heartbeat("worker", Duration::from_secs(60)),
+        };
+        self.worker = Some(Worker::start(self.settings.clone(), parts).unwrap());
+    }
+
+    /// As `kill -9`: nothing is drained; Kafka has some of what was on its way.
+    fn kill(&mut self, arrived: usize) {
+        if self.worker.take().is_some() {
+            let mut sink = self.sink.borrow_mut();
+            sink.store_unreported(arrived);
+            let stored = sink.stored.drain(..).map(|sent| sent.value);
+            self.stored.extend(stored);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.sink.borrow_mut().acknowledge_all = true;
+        let drained = self.worker.take().unwrap().run(&|| true);
+        assert_eq!(drained, Drained { records_left: 0, stored: true });
+        let stored = self.sink.borrow_mut().stored.drain(..).map(|sent| sent.value).collect::<Vec<_>>();
+        self.stored.extend(stored);
+    }
+
+    fn rounds(&mut self, count: usize) {
+        let worker = self.worker.as_mut().unwrap();
+        for _ in 0..count {
+            worker.round();
+            if worker.urgent {
+                worker.commit();
+            }
+        }
+    }
+
+    /// Works until nothing is left to do.
+    fn settle(&mut self) {
+        self.sink.borrow_mut().acknowledge_all = true;
+        let worker = self.worker.as_mut().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut quiet = 0;
+        while quiet < 8 {
+            assert!(Instant::now() < deadline, "the worker does not come to rest: {:?}", worker.instances);
+            let read = worker.round();
+            let busy = read
+                || !worker.again.is_empty()
+                || !worker.dirty.is_empty()
+                || !worker.flying.is_empty()
+                || !worker.ready.is_empty();
+            quiet = if busy { 0 } else { quiet + 1 };
+            worker.watcher.wait(None, Duration::from_millis(3));
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Vec<u8>> {
+        self.settle();
+        self.stop();
+        std::mem::take(&mut self.stored)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.dir()).unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(self.dir().join(name)).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+
+    fn lines(&self, name: &str, from: usize, count: usize) {
+        let lines: String = (from..from + count).map(|n| format!("{TIME} stdout F line {n}\n")).collect();
+        self.write(name, lines.as_bytes());
+    }
+
+    fn rotate(&self, suffix: &str) {
+        fs::rename(self.dir().join("0.log"), self.dir().join(format!("0.log.{suffix}"))).unwrap();
+        File::create(self.dir().join("0.log")).unwrap();
+    }
+
+    fn held(&self) -> usize {
+        HeldFolder::open(&self.settings.state_dir).unwrap().list().unwrap().len()
+    }
+}
+
+fn ignore() {
+    crate::hold::ignore_lease_breaks().unwrap();
+}
+
+fn logs(stored: &[Vec<u8>]) -> Vec<String> {
+    stored.iter().map(|value| Record::parse(value).unwrap().log.into_owned()).collect()
+}
+
+fn expected(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("line {n}")).collect()
+}
