@@ -53,9 +53,16 @@ pub struct History<'a> {
 impl History<'_> {
     /// Sends all of the spans, at most until the stream has shown `limit` lines.
     pub fn send(&self, shaper: &mut Shaper, mut spans: Vec<Span>, limit: Option<u64>) -> HistoryEnd {
+        let mut fresh = false;
         for _ in 0..GAPS_MAX {
             match self.pass(shaper, &spans, limit) {
                 Ok(end) => return end,
+                // A reader that was kept may know a topic that was made again since: once, a new one is tried.
+                Err(ReadError::Read { .. }) if !fresh => {
+                    fresh = true;
+                    self.kafka.forget_readers();
+                    go_on(&mut spans, shaper.positions());
+                }
                 Err(ReadError::OffsetGone { .. }) => match self.kafka.topic(self.topic) {
                     Ok(Some(state)) => {
                         let mut out = Vec::new();
@@ -214,14 +221,7 @@ impl History<'_> {
         if !missing.is_empty() {
             shaper.gap(&missing, out);
         }
-        for span in spans {
-            if let Some(position) = shaper.positions().get(span.partition)
-                && position > span.from
-            {
-                span.from = position;
-                span.sent_from = None;
-            }
-        }
+        go_on(spans, shaper.positions());
         true
     }
 
@@ -234,6 +234,18 @@ impl History<'_> {
             tracing::warn!({ field::DESTINATION } = self.topic.as_str(), error = %error, cause, left_out, "a stream ends: reading failed");
         }
         HistoryEnd::Unavailable
+    }
+}
+
+/// Lets spans begin where the stream stands.
+fn go_on(spans: &mut [Span], positions: &Positions) {
+    for span in spans {
+        if let Some(position) = positions.get(span.partition)
+            && position > span.from
+        {
+            span.from = position;
+            span.sent_from = None;
+        }
     }
 }
 

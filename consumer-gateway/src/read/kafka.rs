@@ -281,6 +281,11 @@ impl Kafka {
         })
     }
 
+    /// Closes readers that wait for the next range: one of them was at odds with the broker.
+    pub fn forget_readers(&self) {
+        self.readers.clear();
+    }
+
     /// A consumer that looks at single records of many partitions and fetches little of each.
     ///
     /// # Errors

@@ -53,6 +53,12 @@ impl Readers {
         Ok(Reader { readers: self, consumer: Some(consumer), uses: uses + 1, keep: false })
     }
 
+    /// Closes those that wait: what they know of a topic may be out of date.
+    pub fn clear(&self) {
+        let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        idle.into_iter().for_each(|idle| close(idle.consumer));
+    }
+
     fn give_back(&self, consumer: Arc<KafkaConsumer>, uses: u32) {
         // A queue of one of its partitions that is still held would go on reading.
         if uses >= USES_MAX || Arc::strong_count(&consumer) > 1 || consumer.unassign().is_err() {
