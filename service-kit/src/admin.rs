@@ -37,7 +37,7 @@ pub struct Endpoints {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be had.
-    #[error("cannot listen on admin.listen {address}")]
+    #[error("admin.listen = {address}: cannot listen there")]
     Bind {
         /// The configured address.
         address: SocketAddr,
@@ -142,7 +142,7 @@ mod tests {
         assert!(answer.contains("lines_total 3") && answer.contains("openmetrics-text"), "{answer}");
 
         let taken = bind(address).await.unwrap_err();
-        assert_eq!(taken.to_string(), format!("cannot listen on admin.listen {address}"));
+        assert_eq!(taken.to_string(), format!("admin.listen = {address}: cannot listen there"));
         stop.cancel();
         server.await.unwrap().unwrap();
     }

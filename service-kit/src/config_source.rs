@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 pub(crate) use self::reader::names_a_secret;
 pub use self::reader::{Reader, Secret};
-use self::tree::{Kind, Node, Origin};
+pub use self::tree::os_words;
+use self::tree::{Kind, Node, Origin, Stray};
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Source {
     file: Option<PathBuf>,
     from_file: Node,
     from_environment: Node,
+    /// Variables that begin with the prefix and one underscore only.
+    strays: Vec<Stray>,
     faults: Vec<Fault>,
 }
 
@@ -142,7 +145,7 @@ impl Source {
     /// Merges file and environment, the environment winning, and begins to read.
     pub fn reader(&self) -> Reader {
         let merged = self.from_file.clone().merged(self.from_environment.clone());
-        Reader::new(self.prefix.clone(), self.file.clone(), merged, self.faults.clone())
+        Reader::new(self.prefix.clone(), self.file.clone(), merged, &self.strays, self.faults.clone())
     }
 
     fn assemble(
@@ -158,8 +161,10 @@ impl Source {
             }
         };
         let mut faults = Vec::new();
+        let strays = tree::strays(prefix, &variables);
         let from_environment = tree::from_environment(prefix, variables, &mut faults);
-        Ok(Source { prefix: prefix.to_owned(), file: file.map(Path::to_owned), from_file, from_environment, faults })
+        let (prefix, file) = (prefix.to_owned(), file.map(Path::to_owned));
+        Ok(Source { prefix, file, from_file, from_environment, strays, faults })
     }
 }
 

@@ -6,6 +6,7 @@
 mod properties;
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use rdkafka::client::{Client, ClientContext};
@@ -65,7 +66,7 @@ impl KafkaSettings {
         match settings.try_out(role) {
             Ok(()) => Some(settings),
             Err(error) => {
-                reader.fault("kafka", format!("librdkafka refuses these settings: {error}"));
+                reader.fault("kafka", format!("librdkafka refuses these settings: {}", settings.in_our_words(&error)));
                 None
             }
         }
@@ -132,6 +133,25 @@ impl KafkaSettings {
         config
     }
 
+    /// What librdkafka says of these settings, by the names that stand in the configuration.
+    fn in_our_words(&self, error: &KafkaError) -> String {
+        let said = match error {
+            KafkaError::ClientCreation(said) | KafkaError::ClientConfig(_, said, _, _) => said.trim().to_owned(),
+            other => other.to_string(),
+        };
+        if self.tls.is_none() {
+            return said;
+        }
+        [
+            ("ssl.ca.location", "kafka.tls.ca_file"),
+            ("ssl.certificate.location", "kafka.tls.certificate_file"),
+            ("ssl.key.location", "kafka.tls.key_file"),
+            ("ssl.key.password", "kafka.tls.key_password_file"),
+        ]
+        .iter()
+        .fold(said, |said, (theirs, ours)| said.replace(theirs, ours))
+    }
+
     /// Makes a client that knows no broker and throws it away: librdkafka judges properties that do not go together,
     /// and files of keys and certificates, only then.
     fn try_out(&self, role: Role) -> Result<(), KafkaError> {
@@ -162,22 +182,44 @@ impl ClientContext for Silent {
     fn error(&self, _: KafkaError, _: &str) {}
 }
 
+/// Each entry without the spaces around it.
 fn read_bootstrap_servers(reader: &mut Reader) -> Option<String> {
     const KEY: &str = "kafka.bootstrap_servers";
-    let servers = reader.required_text(KEY)?;
-    for server in servers.split(',') {
-        let address = server.trim().rsplit("://").next().unwrap_or_default();
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (address, None),
-        };
-        let port_is_well = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-        if host.is_empty() || host.contains(char::is_whitespace) || !port_is_well {
-            reader.fault(KEY, "must be host:port, several of them separated by commas");
-            return None;
+    let written = reader.required_text(KEY)?;
+    let servers: Vec<&str> = written.split(',').map(str::trim).collect();
+    let problem = servers.iter().find_map(|server| fault_of_server(server));
+    match problem {
+        None => Some(servers.join(",")),
+        Some(problem) => {
+            reader.fault(KEY, format!("{problem}; it must be host:port, several of them separated by commas"));
+            None
         }
     }
-    Some(servers)
+}
+
+/// What keeps an entry from being `host:port`; none if nothing does.
+fn fault_of_server(server: &str) -> Option<String> {
+    if server.is_empty() {
+        return Some("an entry is empty".to_owned());
+    }
+    if let Some((scheme, _)) = server.split_once("://") {
+        return Some(format!("`{server}` begins with {scheme}://, which kafka.tls and kafka.sasl say"));
+    }
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => return Some(format!("`{server}` has no port")),
+    };
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Some(format!("`{server}` has no port from 1 to 65535"));
+    }
+    if host.contains(':') && host.bytes().all(|byte| byte == b':' || byte.is_ascii_hexdigit()) {
+        return Some(format!("`{server}`: an IPv6 address stands in brackets"));
+    }
+    let well = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+        Some(address) => address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)),
+    };
+    (!well).then(|| format!("`{server}` has no host"))
 }
 
 /// The outer option: whether the block is without fault; the inner: whether it is there.

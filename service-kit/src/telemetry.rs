@@ -63,10 +63,29 @@ pub fn read(reader: &mut Reader) -> LogSettings {
     let default = LogSettings::default();
     let format = reader.choice("log.format", &[("human", LogFormat::Human), ("json", LogFormat::Json)]);
     let filter = reader.text("log.filter");
-    if let Some(Err(error)) = filter.as_deref().map(EnvFilter::try_new) {
-        reader.fault("log.filter", error.to_string());
+    // The parser takes no spaces.
+    let filter = filter.map(|filter| filter.split(',').map(str::trim).collect::<Vec<_>>().join(","));
+    if let Some(problem) = filter.as_deref().and_then(fault_of_filter) {
+        reader.fault("log.filter", problem);
     }
     LogSettings { format: format.unwrap_or(default.format), filter: filter.unwrap_or(default.filter) }
+}
+
+/// What is wrong with a filter; none if nothing is. A bare word that is no level would be a target to [`EnvFilter`], and
+/// silence everything else.
+fn fault_of_filter(filter: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    for part in filter.split(',').map(str::trim) {
+        let (target, level) = part.split_once('=').map_or((None, part), |(target, level)| (Some(target), level));
+        let target_is_well = target.is_none_or(|target| {
+            !target.is_empty() && target.chars().all(|c| c.is_ascii_alphanumeric() || "_-:.".contains(c))
+        });
+        if !target_is_well || !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+            let levels = LEVELS.join(", ");
+            return Some(format!("`{part}` is neither a level ({levels}) nor target=level"));
+        }
+    }
+    EnvFilter::try_new(filter).err().map(|error| error.to_string())
 }
 
 /// Sends log lines of this process to standard error from now on; librdkafka's lines come along.
@@ -169,7 +188,20 @@ mod tests {
             Ok(LogSettings { format: LogFormat::Json, filter: "info,librdkafka=warn".to_owned() }),
         );
         check("log: {format: xml}", Err("log.format = xml: must be one of human, json"));
-        check("log: {filter: 'a=b=c=d'}", Err("log.filter = a=b=c=d: "));
+        for well in ["info", "WARN", "off", "info,librdkafka=off", "warn,fairlead_router::worker=trace"] {
+            let filter = well.to_owned();
+            check(&format!("log: {{filter: '{well}'}}"), Ok(LogSettings { filter, ..LogSettings::default() }));
+        }
+        let filter = "info,librdkafka=off".to_owned();
+        check("log: {filter: ' info, librdkafka=off'}", Ok(LogSettings { filter, ..LogSettings::default() }));
+        check(
+            "log: {filter: inf0}",
+            Err("log.filter = inf0: `inf0` is neither a level (error, warn, info, debug, trace, off)"),
+        );
+        for faulty in ["a=b=c=d", "librdkafka", "info,", "=info", "librdkafka=loud", "librdkafka=", "info debug"] {
+            check(&format!("log: {{filter: '{faulty}'}}"), Err(&format!("log.filter = {faulty}: `")));
+        }
+        check("log: {filter: ''}", Err("log.filter: `` is neither a level"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub const KEY: &str = "topics";
 /// Replication as the brokers' `default.replication.factor` says.
 pub const REPLICATION_OF_BROKER: i32 = -1;
 
+const RULE_KEYS: [&str; 5] = ["namespaces", "regex", "topic", "exclude", "shared"];
+
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
 
@@ -27,6 +29,24 @@ pub struct TopicSettings {
     pub map: TopicMap,
     /// How missing topics are made.
     pub create: CreateTopics,
+    /// The topic of a namespace that no rule names, as it is written.
+    pub template: String,
+    /// The rules as they are written.
+    pub rules: Vec<TopicRule>,
+}
+
+impl TopicSettings {
+    /// The template and each rule for people, in the order in which they decide; one line each.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |rule: &TopicRule| {
+            let namespaces =
+                rule.regex.as_ref().map_or_else(|| rule.namespaces.join(", "), |regex| format!("/{regex}/"));
+            let topic = rule.topic.as_deref().unwrap_or("left out");
+            format!("{namespaces} -> {topic}{}", if rule.shared { " (shared)" } else { "" })
+        };
+        let rest = if self.rules.is_empty() { "all" } else { "all others" };
+        self.rules.iter().map(line).chain([format!("{rest} -> {}", self.template)]).collect()
+    }
 }
 
 /// The `topics.create` block.
@@ -63,10 +83,20 @@ pub fn read(reader: &mut Reader) -> Option<TopicSettings> {
     let create = read_create(reader);
     let template = template.unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
     match TopicMap::new(&template, &rules) {
-        Ok(map) => Some(TopicSettings { map, create }),
+        Ok(map) => Some(TopicSettings { map, create, template, rules }),
         Err(faults) => {
+            // A rule that could not be read as it is written is not judged on what is left of it.
+            let unread: Vec<String> = (0..rules.len())
+                .map(|index| format!("topics.rules[{index}]"))
+                .filter(|rule| reader.is_faulty(rule, &RULE_KEYS))
+                .collect();
             for fault in faults {
-                reader.fault(&fault.key, fault.problem);
+                let follows = |rule: &String| {
+                    fault.key.strip_prefix(rule.as_str()).is_some_and(|rest| matches!(rest, "" | ".topic"))
+                };
+                if !unread.iter().any(follows) {
+                    reader.fault(&fault.key, fault.problem);
+                }
             }
             None
         }
@@ -138,6 +168,9 @@ mod tests {
         assert_eq!(topic_of(&settings, "kube-system"), "infra.kube-system");
         assert_eq!(topic_of(&settings, "scratch-1"), "excluded");
         assert_eq!(topic_of(&settings, "payments"), "logs.payments");
+        let lines =
+            ["kube-system, kube-* -> infra.{namespace}", "/^scratch-/ -> left out", "all others -> logs.{namespace}"];
+        assert_eq!(settings.lines(), lines);
         let create = settings.create;
         assert_eq!((create.enabled, create.partitions, create.replication_factor), (false, 3, 2));
         let config: Vec<_> = create.config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -162,6 +195,20 @@ mod tests {
             }
         };
         check("topics: {template: logs}", &["topics.template = logs: "]);
+        let alone = |yaml: &str, expected: &str| {
+            let faults = parse(yaml).unwrap_err();
+            assert!(faults.lines().count() == 1 && faults.starts_with(expected), "{faults}");
+        };
+        alone(
+            "topics: {rules: [{namespaces: [a, b], topic: x, sharde: true}]}",
+            "topics.rules[0].sharde: unknown key (p.yaml)",
+        );
+        alone("topics: {rules: [{namespaces: [a], topic: 5}]}", "topics.rules[0].topic = 5: must be a text");
+        alone("topics: {rules: [x]}", "topics.rules[0] = x: must be a mapping of keys");
+        alone(
+            "topics: {rules: [{namespaces: [a], topic: x, exclude: true}]}",
+            "topics.rules[0]: has both `topic` and `exclude: true`; only one of them may stand (p.yaml)",
+        );
         check(
             "topics: {rules: [{namespaces: [a], topic: x}, {regex: '(', topic: y, sharde: true}]}",
             &["topics.rules[1].regex = (: ", "topics.rules[1].sharde: unknown key"],

@@ -194,6 +194,29 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_a_rule_say_what_it_has_and_what_it_lacks_in_one_line() {
+        let check = |rule: TopicRule, expected: &str| {
+            let faults = TopicMap::new(DEFAULT_TEMPLATE, &[rule]).unwrap_err();
+            assert_eq!(faults.iter().map(|fault| fault.problem.as_str()).collect::<Vec<_>>(), [expected]);
+        };
+        let regex = |text: &str| Some(text.to_owned());
+        check(
+            TopicRule { exclude: true, ..rule(&["a"], "x") },
+            "has both `topic` and `exclude: true`; only one of them may stand",
+        );
+        check(TopicRule { topic: None, ..rule(&["a"], "") }, "needs `topic` or `exclude: true`");
+        check(
+            TopicRule { regex: regex("b"), ..rule(&["a"], "x.{namespace}") },
+            "has both `namespaces` and `regex`; only one of them may stand",
+        );
+        check(rule(&[], "x.{namespace}"), "needs `namespaces` or `regex`");
+        check(rule(&["a"], ""), "must not be empty");
+        check(TopicRule { regex: regex("("), exclude: true, ..TopicRule::default() }, "unclosed group");
+        let problem = &TopicMap::new("", &[]).unwrap_err()[0].problem;
+        assert_eq!(problem, "must not be empty");
+    }
+
+    #[test]
     fn shared_must_be_said_by_all_who_meet() {
         let shared = |names: &[&str], topic: &str| TopicRule { shared: true, ..rule(names, topic) };
         assert!(TopicMap::new(DEFAULT_TEMPLATE, &[shared(&["a", "b"], "x"), shared(&["c*"], "x")]).is_ok());

@@ -109,17 +109,23 @@ impl Rule {
         if let Some(text) = &raw.regex {
             match RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build() {
                 Ok(regex) => matches.push(RuleMatch::Pattern(regex)),
-                Err(error) => fault(".regex", error.to_string()),
+                Err(error) => fault(".regex", last_line(&error.to_string())),
             }
         }
-        if raw.namespaces.is_empty() == raw.regex.is_none() {
-            fault("", "needs either `namespaces` or `regex`".to_owned());
+        match (raw.namespaces.is_empty(), raw.regex.is_some()) {
+            (true, false) => fault("", "needs `namespaces` or `regex`".to_owned()),
+            (false, true) => fault("", "has both `namespaces` and `regex`; only one of them may stand".to_owned()),
+            (true, true) | (false, false) => {}
         }
         let target = match (&raw.topic, raw.exclude) {
             (Some(topic), false) => Target::parse(topic, raw.shared).map_err(|problem| fault(".topic", problem)).ok(),
             (None, true) => None,
-            _ => {
-                fault("", "needs either `topic` or `exclude: true`".to_owned());
+            (Some(_), true) => {
+                fault("", "has both `topic` and `exclude: true`; only one of them may stand".to_owned());
+                None
+            }
+            (None, false) => {
+                fault("", "needs `topic` or `exclude: true`".to_owned());
                 None
             }
         };
@@ -145,8 +151,17 @@ impl Rule {
     }
 }
 
+/// The gist of a regular expression's error, which draws a picture above it.
+fn last_line(said: &str) -> String {
+    let line = said.lines().last().unwrap_or(said).trim();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
 impl Target {
     pub fn parse(text: &str, shared: bool) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("must not be empty".to_owned());
+        }
         let target = match text.split_once(VARIABLE) {
             Some((_, suffix)) if suffix.contains(VARIABLE) => {
                 return Err(format!("`{text}` contains {VARIABLE} more than once"));

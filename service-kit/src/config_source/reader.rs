@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::tree::{Kind, Node, Origin};
-use super::{Fault, Faults};
+use super::tree::{Kind, Node, Origin, SEPARATOR, Stray};
+use super::{Fault, Faults, os_words};
 use crate::units;
 
 /// The longest secret that is read from a file.
@@ -47,6 +48,9 @@ pub struct Reader {
     file: Option<PathBuf>,
     root: Node,
     faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+    /// Variables with one underscore too few, unless Kubernetes made them.
+    strays: Vec<String>,
     /// Keys that were read as a whole.
     taken: BTreeSet<String>,
     /// Mappings and lists whose members are read one by one.
@@ -54,8 +58,30 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(prefix: String, file: Option<PathBuf>, root: Node, faults: Vec<Fault>) -> Reader {
-        Reader { prefix, file, root, faults, taken: BTreeSet::new(), opened: BTreeSet::new() }
+    pub(super) fn new(
+        prefix: String,
+        file: Option<PathBuf>,
+        root: Node,
+        strays: &[Stray],
+        faults: Vec<Fault>,
+    ) -> Reader {
+        let (of_services, strays): (Vec<&Stray>, Vec<&Stray>) = strays.iter().partition(|stray| stray.of_service);
+        let ignored = |stray: &&Stray| Fault {
+            key: stray.name.clone(),
+            value: None,
+            problem: "is ignored: Kubernetes makes it of a Service, unless enableServiceLinks is false".to_owned(),
+            origin: Origin::Environment(stray.name.clone()).to_string(),
+        };
+        Reader {
+            prefix,
+            file,
+            root,
+            faults,
+            warnings: of_services.iter().map(ignored).collect(),
+            strays: strays.iter().map(|stray| stray.name.clone()).collect(),
+            taken: BTreeSet::new(),
+            opened: BTreeSet::new(),
+        }
     }
 
     /// A text. A number or a boolean in the file is a fault: YAML has changed it (`007` is 7), quotes keep it.
@@ -71,6 +97,7 @@ impl Reader {
     /// A text that must be there and not be empty.
     pub fn required_text(&mut self, key: &str) -> Option<String> {
         if !self.has(key) {
+            self.taken.insert(key.to_owned());
             return self.refuse(key, "is required");
         }
         let text = self.text(key)?;
@@ -172,6 +199,19 @@ impl Reader {
         }
     }
 
+    /// An address and port to listen on.
+    pub fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        const PROBLEM: &str = "must be ADDRESS:PORT, such as 127.0.0.1:9598";
+        match self.take(key)?.kind {
+            Kind::Text(text) => text.parse().ok().or_else(|| self.refuse(key, PROBLEM)),
+            // What YAML makes of `[::1]:9598`.
+            Kind::List(_) | Kind::Table(_) => {
+                self.refuse(key, format!("{PROBLEM}; quotes belong around an IPv6 address in brackets"))
+            }
+            Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) | Kind::Nil => self.refuse(key, PROBLEM),
+        }
+    }
+
     /// One of a closed set of words.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
@@ -192,7 +232,7 @@ impl Reader {
             std::fs::File::open(&path).and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut content));
         let secret = content.trim_end_matches(['\r', '\n']);
         match read {
-            Err(error) => self.refuse(key, format!("cannot be read: {error}")),
+            Err(error) => self.refuse(key, format!("cannot be read: {}", os_words(&error))),
             Ok(length) if length as u64 > SECRET_BYTES_MAX => self.refuse(key, "names a file of more than 64KiB"),
             Ok(_) if secret.is_empty() => self.refuse(key, "names an empty file"),
             Ok(_) => Some(Secret(secret.to_owned())),
@@ -205,7 +245,7 @@ impl Reader {
         match std::fs::File::open(&path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.is_dir() => self.refuse(key, "is a folder, not a file"),
             Ok(_) => Some(path),
-            Err(error) => self.refuse(key, format!("cannot be read: {error}")),
+            Err(error) => self.refuse(key, format!("cannot be read: {}", os_words(&error))),
         }
     }
 
@@ -288,6 +328,41 @@ impl Reader {
         self.faults.push(Fault { key: key.to_owned(), value, problem: problem.into(), origin });
     }
 
+    /// As [`Reader::fault`], of a setting that may not be written: then `default` is what is wrong.
+    pub fn fault_of(&mut self, key: &str, default: impl fmt::Display, problem: impl Into<String>) {
+        let fault = self.judged(key, default, problem.into());
+        self.faults.push(fault);
+    }
+
+    /// Collects what is not wrong, but probably not meant; `default` is shown where nothing is written.
+    pub fn warn(&mut self, key: &str, default: impl fmt::Display, problem: impl Into<String>) {
+        let warning = self.judged(key, default, problem.into());
+        self.warnings.push(warning);
+    }
+
+    /// All warnings so far, each as it is to be shown.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().map(Fault::to_string).collect()
+    }
+
+    /// Whether a fault of this key, or of one below it, was collected or will be: a value of the wrong kind, or a name
+    /// that is none of `members`.
+    pub fn is_faulty(&self, key: &str, members: &[&str]) -> bool {
+        let is_below = |fault: &Fault| {
+            fault.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let is_stranger = match self.root.find(key).map(|node| &node.kind) {
+            Some(Kind::Table(table)) => table.keys().any(|name| !members.contains(&name.as_str())),
+            other => other.is_some(),
+        };
+        is_stranger || self.faults.iter().any(is_below)
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Ends the reading: all faults, those of keys that nobody asked for among them, in the order of their keys.
     ///
     /// # Errors
@@ -307,12 +382,38 @@ impl Reader {
                 }
             }
         }
+        for name in std::mem::take(&mut self.strays) {
+            let problem = match self.meant(&name[self.prefix.len()..]) {
+                Some(variable) => format!("unknown variable: two underscores stand between levels: {variable}"),
+                None => format!("unknown variable: two underscores follow {}", self.prefix),
+            };
+            let origin = Origin::Environment(name.clone()).to_string();
+            self.faults.push(Fault { key: name, value: None, problem, origin });
+        }
         if self.faults.is_empty() {
             return Ok(());
         }
         self.faults.sort_by(|a, b| (&a.key, &a.problem).cmp(&(&b.key, &b.problem)));
         self.faults.dedup();
         Err(Faults(self.faults))
+    }
+
+    fn judged(&self, key: &str, default: impl fmt::Display, problem: String) -> Fault {
+        let (value, origin) = match self.root.find(key).filter(|node| !matches!(node.kind, Kind::Nil)) {
+            Some(node) => (shown(key, node), node.origin.to_string()),
+            None => (Some(default.to_string()).filter(|text| !text.is_empty()), "default".to_owned()),
+        };
+        Fault { key: key.to_owned(), value, problem, origin }
+    }
+
+    /// The variable of the known key that differs from these words in the number of underscores only.
+    fn meant(&self, words: &str) -> Option<String> {
+        let plain = |text: &str| -> Vec<String> {
+            text.split(['_', '.']).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+        };
+        let words = plain(words);
+        let key = self.taken.iter().find(|key| !self.is_from_file_only(key) && plain(key) == words)?;
+        Some(self.variable(key))
     }
 
     /// Marks the key as known and gives what is written there, unless it is null.
@@ -386,7 +487,12 @@ impl Reader {
         let problem = if self.taken.contains(&as_file) {
             format!("unknown key: a secret comes from a file, named by {as_file}")
         } else {
-            "unknown key".to_owned()
+            let from_environment =
+                self.root.find(key).is_some_and(|node| matches!(*node.origin, Origin::Environment(_)));
+            match self.meant(key).filter(|_| from_environment) {
+                Some(variable) => format!("unknown key: two underscores stand between levels: {variable}"),
+                None => "unknown key".to_owned(),
+            }
         };
         self.faults.push(Fault { key: key.to_owned(), value: None, problem, origin });
     }
@@ -394,12 +500,22 @@ impl Reader {
     /// Names the file and the variable that could set the key.
     fn where_it_could_be(&self, key: &str) -> String {
         let file = self.file.as_deref().map(Path::display);
-        let variable = format!("env {}__{}", self.prefix, key.replace('.', "__").to_uppercase());
+        let variable = format!("env {}", self.variable(key));
         match file {
-            Some(file) if key.contains('[') => file.to_string(),
+            Some(file) if self.is_from_file_only(key) => file.to_string(),
             Some(file) => format!("{file} or {variable}"),
+            None if self.is_from_file_only(key) => "configuration file".to_owned(),
             None => variable,
         }
+    }
+
+    fn variable(&self, key: &str) -> String {
+        format!("{}{SEPARATOR}{}", self.prefix, key.replace('.', SEPARATOR).to_uppercase())
+    }
+
+    /// Lists, what is in them, and mappings: no variable holds one.
+    fn is_from_file_only(&self, key: &str) -> bool {
+        key.contains('[') || self.opened.contains(key) || self.asked_below(key)
     }
 }
 

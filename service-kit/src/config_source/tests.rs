@@ -20,7 +20,7 @@ fn faults_of(yaml: &str, variables: &[(&str, &str)]) -> Vec<String> {
     reader.choice("log.format", &[("human", 1), ("json", 2)]);
     reader.texts("logs.skip");
     reader.scalars("kafka.properties");
-    reader.parsed::<std::net::SocketAddr>("admin.listen");
+    reader.address("admin.listen");
     for name in reader.names("tenants") {
         reader.texts(&format!("tenants.{name}.namespaces"));
     }
@@ -72,9 +72,19 @@ fn each_fault_names_its_key_value_and_origin() {
         ],
     );
     check(
-        "node_name: n\nadmin: {listen: here}",
+        "node_name: n\nadmin: {listen: localhost}",
         &[],
-        &["admin.listen = here: invalid socket address syntax (router.yaml)"],
+        &["admin.listen = localhost: must be ADDRESS:PORT, such as 127.0.0.1:9598 (router.yaml)"],
+    );
+    check(
+        "node_name: n\nadmin: {listen: 9598}",
+        &[],
+        &["admin.listen = 9598: must be ADDRESS:PORT, such as 127.0.0.1:9598 (router.yaml)"],
+    );
+    check(
+        ok,
+        &[("fairlead_router__Kafka__linger", "90s")],
+        &["kafka.linger = 90s: at most 1m (env fairlead_router__Kafka__linger)"],
     );
     check(
         ok,
@@ -104,8 +114,24 @@ fn unknown_keys_are_faults_wherever_they_are() {
     check(
         "node_name: n",
         &[("FAIRLEAD_ROUTER_KAFKA__LINGER", "1s"), ("FAIRLEAD_ROUTER_SERVICE_HOST", "10.0.0.1")],
-        &["FAIRLEAD_ROUTER_KAFKA__LINGER: unknown variable: two underscores follow FAIRLEAD_ROUTER \
-            (env FAIRLEAD_ROUTER_KAFKA__LINGER)"],
+        &["FAIRLEAD_ROUTER_KAFKA__LINGER: unknown variable: two underscores stand between levels: \
+            FAIRLEAD_ROUTER__KAFKA__LINGER (env FAIRLEAD_ROUTER_KAFKA__LINGER)"],
+    );
+    check(
+        "",
+        &[("FAIRLEAD_ROUTER_NODE_NAME", "n"), ("FAIRLEAD_ROUTER_NOPE", "x")],
+        &[
+            "FAIRLEAD_ROUTER_NODE_NAME: unknown variable: two underscores stand between levels: \
+             FAIRLEAD_ROUTER__NODE_NAME (env FAIRLEAD_ROUTER_NODE_NAME)",
+            "FAIRLEAD_ROUTER_NOPE: unknown variable: two underscores follow FAIRLEAD_ROUTER (env FAIRLEAD_ROUTER_NOPE)",
+            "node_name: is required (router.yaml or env FAIRLEAD_ROUTER__NODE_NAME)",
+        ],
+    );
+    check(
+        "node_name: n",
+        &[("FAIRLEAD_ROUTER__KAFKA_LINGER", "1s")],
+        &["kafka_linger: unknown key: two underscores stand between levels: FAIRLEAD_ROUTER__KAFKA__LINGER \
+            (env FAIRLEAD_ROUTER__KAFKA_LINGER)"],
     );
     check(
         "node_name: n\ntenants: {a.b: {namespaces: [x], rihgts: []}}\nauth: {issuers: [{issuer: i, isuer: j}]}",
@@ -122,6 +148,46 @@ fn unknown_keys_are_faults_wherever_they_are() {
              (env FAIRLEAD_ROUTER__KAFKA__LINGER)",
         ],
     );
+}
+
+#[test]
+fn what_kubernetes_makes_of_services_is_a_warning() {
+    let check = |name: &str, value: &str, warned: bool| {
+        let reader = source("", &[(name, value)]).reader();
+        assert_eq!(reader.warnings().len(), usize::from(warned), "{name}");
+        assert_eq!(reader.finish().is_ok(), warned || value.is_empty(), "{name}");
+    };
+    check("FAIRLEAD_ROUTER_SERVICE_HOST", "10.0.0.1", true);
+    check("FAIRLEAD_ROUTER_SERVICE_PORT", "80", true);
+    check("FAIRLEAD_ROUTER_SERVICE_PORT_HTTP", "80", true);
+    check("FAIRLEAD_ROUTER_METRICS_SERVICE_HOST", "10.0.0.1", true);
+    check("FAIRLEAD_ROUTER_PORT", "tcp://10.0.0.1:80", true);
+    check("FAIRLEAD_ROUTER_PORT_80_TCP", "tcp://10.0.0.1:80", true);
+    check("FAIRLEAD_ROUTER_PORT_80_TCP_ADDR", "10.0.0.1", true);
+    check("FAIRLEAD_ROUTER_PORT", "80", false);
+    check("FAIRLEAD_ROUTER_NODE_NAME", "n", false);
+    check("FAIRLEAD_ROUTER_NODE_NAME", "", false);
+}
+
+#[test]
+fn faults_of_mappings_and_lists_suggest_no_variable_and_those_of_defaults_say_so() {
+    let mut reader = source("a: {x: 1}\nd: set", &[]).reader();
+    reader.names("tenants");
+    reader.texts("names");
+    reader.text("auth.local");
+    for key in ["tenants", "names", "auth"] {
+        reader.fault(key, "is required");
+    }
+    assert!(!reader.is_faulty("a", &["x"]) && reader.is_faulty("a", &[]) && reader.is_faulty("auth", &[]));
+    reader.text("a.x");
+    reader.text("d");
+    reader.fault_of("c", "/var", "is not there");
+    reader.warn("d", "unset", "is odd");
+    assert_eq!(reader.warnings(), ["d = set: is odd (router.yaml)"]);
+    let faults = reader.finish().unwrap_err().to_string();
+    let expected = "a.x = 1: must be a text: put it in quotes (router.yaml)\nauth: is required (router.yaml)\n\
+                    c = /var: is not there (default)\nnames: is required (router.yaml)\ntenants: is required (router.yaml)";
+    assert_eq!(faults, expected);
 }
 
 #[test]
@@ -153,15 +219,15 @@ fn a_file_that_cannot_be_used_is_one_clear_fault() {
         let shown = faults[0].to_string();
         assert!(shown.contains(expected) && shown.ends_with("(router.yaml)"), "{shown}");
     };
-    check("a: b: c\n", "line 1 column 5");
+    check("a: b: c\n", "is not valid YAML: line 1, column 5: ");
     check("a: 1\na: 2\n", "duplicate");
-    check("- a\n- b\n", "expected a map");
+    check("- a\n- b\n", "must be a mapping of keys");
     check("--- \na: 1\n---\nb: 2\n", "documents");
 
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.yaml");
     let Faults(faults) = load("FAIRLEAD_KIT_TEST", Some(&missing)).unwrap_err();
-    assert!(faults[0].to_string().contains("cannot be read: No such file"), "{}", faults[0]);
+    assert!(faults[0].to_string().contains("cannot be read: No such file or directory ("), "{}", faults[0]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use config::{FileFormat, Source as _, Value, ValueKind};
 use super::Fault;
 
 /// Between the prefix and the first level, and between levels.
-const SEPARATOR: &str = "__";
+pub(super) const SEPARATOR: &str = "__";
+const NO_MAPPING: &str = "must be a mapping of keys";
 
 /// Who said a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +166,16 @@ impl Node {
 
 /// Reads a configuration file as text; the error is the problem in words.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {}", os_words(&error)))
+}
+
+/// What the system says, without its number.
+pub fn os_words(error: &io::Error) -> String {
+    let said = error.to_string();
+    match said.rsplit_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => said,
+    }
 }
 
 /// Parses a YAML mapping; the error is the problem in words, with its position where the parser knows it.
@@ -173,9 +184,60 @@ pub(super) fn parse_yaml(path: &Path, text: &str) -> Result<Node, String> {
     let collected = config::File::from_str(text, FileFormat::Yaml).collect();
     match collected {
         Ok(table) => Ok(Node::from_value(&origin, Value::new(None, ValueKind::Table(table)))),
-        Err(config::ConfigError::FileParse { cause, .. }) => Err(format!("is not valid YAML: {cause}")),
-        Err(other) => Err(format!("is not a YAML mapping of keys: {other}")),
+        Err(config::ConfigError::FileParse { cause, .. }) => Err(yaml_problem(&cause.to_string())),
+        Err(_) => Err(NO_MAPPING.to_owned()),
     }
+}
+
+/// The parser's words with the position first: it says `… at byte 4 line 1 column 5`.
+fn yaml_problem(said: &str) -> String {
+    let placed = said.rsplit_once(" at byte ").and_then(|(what, at)| {
+        let (_, at) = at.split_once(" line ")?;
+        let (line, column) = at.split_once(" column ")?;
+        Some(format!("is not valid YAML: line {line}, column {column}: {what}"))
+    });
+    match placed {
+        Some(problem) => problem,
+        None if said.contains("expected a map") => NO_MAPPING.to_owned(),
+        None => format!("is not valid YAML: {said}"),
+    }
+}
+
+/// A variable of ours but for one underscore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stray {
+    pub(super) name: String,
+    /// Whether Kubernetes makes such variables of a Service.
+    pub(super) of_service: bool,
+}
+
+/// The variables that begin with the prefix and one underscore only.
+pub(super) fn strays(prefix: &str, variables: &[(String, String)]) -> Vec<Stray> {
+    let is_stray = |name: &str, value: &str| {
+        begins_with(name, prefix) && !name[prefix.len()..].starts_with(SEPARATOR) && !value.is_empty()
+    };
+    let mut strays: Vec<Stray> = variables
+        .iter()
+        .filter(|(name, value)| is_stray(name, value))
+        .map(|(name, value)| Stray { name: name.clone(), of_service: is_of_service(name, value) })
+        .collect();
+    strays.sort_by(|a, b| a.name.cmp(&b.name));
+    strays
+}
+
+/// `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_NAME`, `X_PORT=tcp://…`, `X_PORT_80_TCP` and what follows on it.
+fn is_of_service(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_of_port = |rest: &str| {
+        rest.split_once('_').is_some_and(|(port, protocol)| {
+            port.parse::<u16>().is_ok() && PROTOCOLS.iter().any(|known| protocol.starts_with(known))
+        })
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT") && value.contains("://")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| is_of_port(rest))
 }
 
 /// Whether a variable's name begins with the prefix and an underscore, in whatever case.
@@ -186,18 +248,13 @@ pub(super) fn begins_with(name: &str, prefix: &str) -> bool {
 
 /// Makes the tree that the variables describe; what contradicts itself becomes a fault.
 pub(super) fn from_environment(prefix: &str, variables: Vec<(String, String)>, faults: &mut Vec<Fault>) -> Node {
-    for (name, value) in &variables {
-        let Some(rest) = begins_with(name, prefix).then(|| &name[prefix.len()..]) else { continue };
-        // One underscore too few. (`PREFIX_SERVICE_HOST` and the like are what Kubernetes injects for a Service.)
-        if !rest.starts_with(SEPARATOR) && rest.contains(SEPARATOR) && !value.is_empty() {
-            faults.push(Fault {
-                key: name.clone(),
-                value: None,
-                problem: format!("unknown variable: two underscores follow {prefix}"),
-                origin: Origin::Environment(name.clone()).to_string(),
-            });
-        }
-    }
+    let names: BTreeMap<String, String> = variables
+        .iter()
+        .filter_map(|(name, _)| {
+            let rest = begins_with(name, prefix).then(|| &name[prefix.len()..])?.strip_prefix(SEPARATOR)?;
+            Some((rest.to_lowercase().replace(SEPARATOR, "."), name.clone()))
+        })
+        .collect();
     let environment = config::Environment::with_prefix(prefix)
         .prefix_separator(SEPARATOR)
         .separator(SEPARATOR)
@@ -212,7 +269,8 @@ pub(super) fn from_environment(prefix: &str, variables: Vec<(String, String)>, f
     let mut root =
         Node { origin: Arc::new(Origin::Environment(prefix.to_owned())), kind: Kind::Table(BTreeMap::new()) };
     for (key, value) in collected {
-        let variable = format!("{prefix}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
+        let usual = || format!("{prefix}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
+        let variable = names.get(&key).cloned().unwrap_or_else(usual);
         let origin = Arc::new(Origin::Environment(variable));
         let leaf = Node::from_value(&origin, value);
         if let Err(taken) = plant(&mut root, &key, leaf) {

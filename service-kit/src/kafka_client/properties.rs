@@ -97,6 +97,12 @@ pub(super) fn read(reader: &mut Reader, role: Role, sasl: bool, tls: bool) -> Op
     well.then_some(accepted)
 }
 
+/// librdkafka's words on a property, under the name that was written instead of any other that it has.
+fn as_written(said: &str, name: &str, written: &str) -> String {
+    let others = ALIASES.iter().filter(|(_, usual)| *usual == name).flat_map(|(alias, usual)| [*alias, *usual]);
+    others.fold(said.to_owned(), |said, other| said.replace(&format!("\"{other}\""), &format!("\"{written}\"")))
+}
+
 /// Why a property is refused; none if it is not.
 fn refusal(role: Role, written: &str, name: &str, value: &str, sasl: bool, tls: bool) -> Option<String> {
     let own: &[(&str, &str)] = match role {
@@ -125,7 +131,7 @@ fn refusal(role: Role, written: &str, name: &str, value: &str, sasl: bool, tls: 
     }
     if let Err(error) = ClientConfig::new().set(name, value).create_native_config() {
         return Some(match error {
-            KafkaError::ClientConfig(_, description, _, _) => description.trim().to_owned(),
+            KafkaError::ClientConfig(_, description, _, _) => as_written(description.trim(), name, written),
             other => other.to_string(),
         });
     }

@@ -59,6 +59,11 @@ fn what_would_break_a_promise_is_refused_by_name() {
         assert_eq!(faults.lines().count(), 1, "{faults}");
         assert!(!faults.contains("hunter2"), "{faults}");
     }
+    for name in ["queue.buffering.max.ms", "linger.ms", "max.in.flight", "max.in.flight.requests.per.connection"] {
+        let faults = with_property(name, "soon", Role::Producer).unwrap_err();
+        assert_eq!(faults.matches(name).count(), 2, "{faults}");
+        assert!(faults.contains(&format!("\"{name}\"")), "{faults}");
+    }
     for name in ["group.id", "enable.auto.commit", "auto.offset.reset"] {
         let faults = with_property(name, "x", Role::Consumer).unwrap_err();
         assert!(faults.starts_with(&format!("kafka.properties.{name} = x: is refused")), "{faults}");
@@ -83,7 +88,7 @@ fn everything_else_passes_through() {
     assert_eq!(settings.property("compression.type"), Some("gzip"), "an alias is resolved");
     assert_eq!(settings.client_config("c").get("client.id"), Some("c"));
     with_property("fetch.wait.max.ms", "50", Role::Consumer).unwrap();
-    let both = "kafka: {bootstrap_servers: k, properties: {linger.ms: 5, queue.buffering.max.ms: 5}}";
+    let both = "kafka: {bootstrap_servers: 'k:1', properties: {linger.ms: 5, queue.buffering.max.ms: 5}}";
     assert!(read(both, Role::Producer).unwrap_err().contains("another name of linger.ms"));
 }
 
@@ -107,20 +112,33 @@ fn all_faults_come_at_once() {
 
 #[test]
 fn servers_are_hosts_and_ports() {
-    let check = |servers: &str, well: bool| {
-        let result = read(&format!("kafka: {{bootstrap_servers: '{servers}'}}"), Role::Producer);
-        assert_eq!(result.is_ok(), well, "{servers}: {result:?}");
+    let servers_of = |servers: &str| read(&format!("kafka: {{bootstrap_servers: '{servers}'}}"), Role::Producer);
+    let well = |servers: &str, expected: &str| {
+        assert_eq!(servers_of(servers).unwrap().bootstrap_servers(), expected, "{servers}");
     };
-    check("127.0.0.1:9092", true);
-    check("a:9092, b:9093", true);
-    check("kafka", true);
-    check("[::1]:9092", true);
-    check("SASL_SSL://kafka:9092", true);
-    check("", false);
-    check("a:9092,", false);
-    check("a:port", false);
-    check("a:0", false);
-    check("a b:9092", false);
+    well("127.0.0.1:9092", "127.0.0.1:9092");
+    well("a:9092, b-1.kafka.svc:9093 ", "a:9092,b-1.kafka.svc:9093");
+    well("[::1]:9092", "[::1]:9092");
+    let faulty = |servers: &str, problem: &str| {
+        let faults = servers_of(servers).unwrap_err();
+        assert!(faults.contains(problem) && faults.starts_with("kafka.bootstrap_servers"), "{servers}: {faults}");
+        assert_eq!(faults.lines().count(), 1, "{faults}");
+    };
+    faulty("", "must not be empty");
+    faulty("kafka", "`kafka` has no port; it must be host:port, several of them separated by commas");
+    faulty("a:9092,", "an entry is empty");
+    faulty("a:port", "`a:port` has no port from 1 to 65535");
+    faulty("a:0", "no port from 1 to 65535");
+    faulty("a:+1", "no port from 1 to 65535");
+    faulty("a:65536", "no port from 1 to 65535");
+    faulty("a:1, b", "`b` has no port");
+    faulty("a b:9092", "`a b:9092` has no host");
+    faulty("a:1;b:2", "has no host");
+    faulty(":9092", "`:9092` has no host");
+    faulty("[::1]", "`[::1]` has no port");
+    faulty("[nowhere]:9092", "has no host");
+    faulty("::1:9092", "an IPv6 address stands in brackets");
+    faulty("SASL_SSL://kafka:9092", "begins with SASL_SSL://, which kafka.tls and kafka.sasl say");
 }
 
 #[test]
@@ -128,7 +146,7 @@ fn security_is_read_from_files_and_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
     let file = folder.path().join("router.yaml");
-    let yaml = "kafka: {bootstrap_servers: k, tls: {enabled: true}, \
+    let yaml = "kafka: {bootstrap_servers: 'k:1', tls: {enabled: true}, \
                 sasl: {mechanism: SCRAM-SHA-512, username: router, password_file: password}}";
     let settings = read_in(&file, yaml, Role::Producer).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
@@ -137,11 +155,13 @@ fn security_is_read_from_files_and_never_printed() {
     assert_eq!(config.get("sasl.mechanism"), Some("SCRAM-SHA-512"));
     assert_eq!(config.get("sasl.password"), Some("hunter2"));
 
-    let conflict = "kafka: {bootstrap_servers: k, tls: {enabled: true}, properties: {security.protocol: plaintext}}";
+    let conflict =
+        "kafka: {bootstrap_servers: 'k:1', tls: {enabled: true}, properties: {security.protocol: plaintext}}";
     assert!(read_in(&file, conflict, Role::Producer).unwrap_err().contains("kafka.tls say it already"));
-    let half = "kafka: {bootstrap_servers: k, tls: {certificate_file: password}}";
+    let half = "kafka: {bootstrap_servers: 'k:1', tls: {certificate_file: password}}";
     assert!(read_in(&file, half, Role::Producer).unwrap_err().starts_with("kafka.tls.key_file: is required"));
-    let bad = "kafka: {bootstrap_servers: k, tls: {ca_file: password}}";
+    let bad = "kafka: {bootstrap_servers: 'k:1', tls: {ca_file: password}}";
     let faults = read_in(&file, bad, Role::Producer).unwrap_err();
     assert!(faults.starts_with("kafka: librdkafka refuses these settings: "), "{faults}");
+    assert!(faults.contains("kafka.tls.ca_file") && !faults.contains("ssl.ca.location"), "{faults}");
 }
