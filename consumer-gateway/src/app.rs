@@ -42,6 +42,9 @@ const KAFKA: &str = "kafka";
 /// What keeps the gateway from starting: an address that is taken, a key file that cannot be used. A Kafka that is not there is none.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     run(config, shutdown.token()).await
 }
@@ -58,8 +61,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let built = build(&config, &mut registry, stop.clone())?;
 
     let admin_listener = admin::bind(config.admin_listen).await?;
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen = {}: cannot listen there", config.listen))?;
     readiness.block(KAFKA, "no broker has answered yet");
     readiness.clear("start");
 

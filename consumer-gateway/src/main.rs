@@ -17,7 +17,7 @@ struct Arguments {
 enum Command {
     /// Serves the API until a signal says to stop
     Serve {
-        /// The gateway's configuration
+        /// The gateway's configuration; environment variables FAIRLEAD_GATEWAY__… win over it
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },

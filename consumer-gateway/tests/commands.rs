@@ -38,7 +38,7 @@ fn from_nothing_to_a_token() {
     check(&["serve", "--config", "gateway.yaml"], false, "", "cursors.key_files[0] = cursor.key");
     check(&["keys", "init", "--config", "gateway.yaml"], true, "made", "");
     check(&["keys", "init", "--config", "gateway.yaml"], true, "kept", "");
-    check(&["check", "--config", "gateway.yaml"], true, "no faults", "");
+    check(&["check", "--config", "gateway.yaml"], true, "the configuration is well", "");
 
     let mint = ["token", "mint", "--config", "gateway.yaml", "--tenant", "payments", "--ttl", "24h"];
     let minted = check(&mint, true, "ey", "");
@@ -46,6 +46,10 @@ fn from_nothing_to_a_token() {
     assert!(minted.stderr.is_empty(), "{minted:?}");
     check(&["token", "mint", "--config", "gateway.yaml", "--tenant", "shop", "--ttl", "24h"], false, "", "no tenant \"shop\"");
     check(&["token", "mint", "--config", "gateway.yaml", "--tenant", "payments", "--ttl", "31d"], false, "", "auth.local.ttl_max");
+    let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(folder.path().join("local.key"), open).unwrap();
+    check(&mint, true, "ey", "warning: ");
+    check(&["keys", "init", "--config", "gateway.yaml"], true, "kept", "can be read by others");
     check(&["version"], true, env!("CARGO_PKG_VERSION"), "");
 
     std::fs::write(folder.path().join("gateway.yaml"), CONFIG.replace("payments]", "Payments]").replace("auth:", "author: 1\nauth:")).unwrap();

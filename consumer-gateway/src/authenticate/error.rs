@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use fairlead_service_kit::config_source::os_words;
+
 use super::key_set::KeySetError;
 use super::local::LocalKeyError;
 use super::token::TOKEN_BYTES_MAX;
@@ -134,7 +136,7 @@ impl KeyFileError {
     /// What is wrong, without the path, for a place that shows the path itself.
     pub fn problem(&self) -> String {
         match self {
-            KeyFileError::Unreadable { source, .. } => format!("cannot be read: {source}"),
+            KeyFileError::Unreadable { source, .. } => format!("cannot be read: {}", os_words(source)),
             KeyFileError::KeySet { source, .. } => format!("{source}{}", cause_of(source)),
             KeyFileError::LocalKey { source, .. } => source.to_string(),
         }

@@ -1,17 +1,20 @@
 //! `keys init`: the key files that a configuration names, made once.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::CliError;
+use super::{CliError, exposed, warn};
 use crate::authenticate::local::Signer;
 use crate::config::{Config, new_cursor_key};
 
 /// Only the owner.
 const SECRET_MODE: u32 = 0o600;
+
+/// Only the owner may enter a folder that is made for keys.
+const FOLDER_MODE: u32 = 0o700;
 
 /// Everyone may read.
 const PUBLIC_MODE: u32 = 0o644;
@@ -43,6 +46,7 @@ fn local_keys(config: &Config, out: &mut impl Write) -> Result<(), CliError> {
     let signer = match std::fs::read(private) {
         Ok(text) => {
             kept(out, private)?;
+            exposed(private).as_deref().map(warn);
             Signer::from_pem(&text).map_err(|source| CliError::Key { path: private.clone(), source })?
         }
         Err(error) if error.kind() == ErrorKind::NotFound => match (there.first(), missing.is_empty()) {
@@ -82,9 +86,10 @@ fn kept(out: &mut impl Write, path: &Path) -> Result<(), CliError> {
     Ok(writeln!(out, "kept {}", path.display())?)
 }
 
-/// Writes a new file. One that appeared meanwhile is an error and stays; half a file is taken away again.
+/// Writes a new file, with the folders above it that are missing. One that appeared meanwhile is an error and stays; half a file is taken away again.
 pub(super) fn create(path: &Path, mode: u32, text: &str) -> Result<(), CliError> {
     let failed = |source| CliError::Write { path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder_of(path)).map_err(failed)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
     if written.is_err() {
@@ -95,6 +100,9 @@ pub(super) fn create(path: &Path, mode: u32, text: &str) -> Result<(), CliError>
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

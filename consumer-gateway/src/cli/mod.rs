@@ -6,12 +6,13 @@ mod keys;
 mod token;
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::authenticate::local::LocalKeyError;
 use crate::config::{Config, CursorKeyError};
-use fairlead_service_kit::config_source::Faults;
+use fairlead_service_kit::config_source::{Faults, os_words};
 
 /// Makes key files.
 #[derive(Debug, clap::Args)]
@@ -50,9 +51,9 @@ enum CliError {
     Config(#[from] Faults),
     #[error("auth.local.private_key_file is not set in {}: there is no key to mint with", .0.display())]
     NoPrivateKey(PathBuf),
-    #[error("cannot read {}: {source}{}", .path.display(), if source.kind() == std::io::ErrorKind::NotFound { " (`fairlead-gateway keys init` makes it)" } else { "" })]
+    #[error("cannot read {}: {}{}", .path.display(), os_words(.source), if source.kind() == std::io::ErrorKind::NotFound { " (`fairlead-gateway keys init` makes it)" } else { "" })]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}: {}", .path.display(), os_words(.source))]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot use {}: {source}", .path.display())]
     Key { path: PathBuf, source: LocalKeyError },
@@ -94,9 +95,25 @@ pub fn check(config: &Path) -> ExitCode {
 }
 
 fn check_to(config: &Path, out: &mut impl Write) -> Result<(), CliError> {
-    Config::load(config)?;
-    writeln!(out, "{}: no faults", config.display())?;
+    let config = Config::load(config)?;
+    for warning in &config.warnings {
+        warn(warning);
+    }
+    writeln!(out, "{}the configuration is well", config.summary())?;
     Ok(())
+}
+
+/// Says on standard error what is not wrong, but probably not meant.
+fn warn(warning: &str) {
+    // Standard error may be closed; there is nobody else to tell.
+    let _ = writeln!(std::io::stderr(), "warning: {warning}");
+}
+
+/// What to say of a private key that others than its owner can read; none if they cannot.
+fn exposed(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let name = path.display();
+    (mode & 0o044 != 0).then(|| format!("{name} can be read by others (mode {mode:04o}): chmod 600 {name}"))
 }
 
 fn finish(result: Result<(), CliError>) -> ExitCode {

@@ -88,6 +88,25 @@ fn init_makes_what_is_missing_and_nothing_else() {
 }
 
 #[test]
+fn init_makes_missing_folders_for_the_owner_alone() {
+    let folder = Folder::new(&CONFIG.replace("local.key", "keys/private/local.key"));
+    folder.init().unwrap();
+    assert_eq!([folder.mode("keys"), folder.mode("keys/private")], [0o700, 0o700]);
+    assert_eq!(folder.mode("keys/private/local.key"), 0o600);
+}
+
+#[test]
+fn a_private_key_that_others_can_read_is_told() {
+    let folder = Folder::new(CONFIG);
+    folder.init().unwrap();
+    let key = folder.at("local.key");
+    assert_eq!(exposed(&key), None);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let told = exposed(&key).unwrap();
+    assert!(told.contains("can be read by others (mode 0644): chmod 600 "), "{told}");
+}
+
+#[test]
 fn a_file_that_appears_meanwhile_is_not_touched() {
     let folder = Folder::new(CONFIG);
     folder.write("local.key", "someone else's");
@@ -112,7 +131,7 @@ fn init_refuses_what_would_not_belong_together() {
     check(CONFIG, &[("local.pub", &public)], "would not belong to it");
     check(CONFIG, &[("local.key", "not a key")], "not an Ed25519 private key");
     check(&CONFIG.replace("[local.pub]", "[local.pub, other.pub]"), &[], "cannot be made");
-    check(&CONFIG.replace("local.key", "absent/local.key"), &[], "cannot write");
+    check(&CONFIG.replace("local.key", "gateway.yaml/local.key"), &[], "Not a directory");
 }
 
 #[test]
@@ -164,10 +183,16 @@ fn check_judges_key_files_too() {
     let folder = Folder::new(CONFIG);
     let error = folder.check().unwrap_err();
     for key in ["auth.local.public_key_files[0]", "cursors.key_files[0]", "cursors.key_files[1]"] {
-        assert!(error.contains(key), "{key}: {error}");
+        let hint = format!("; fairlead-gateway keys init --config {} makes it (", folder.at("gateway.yaml").display());
+        let well = |line: &str| line.starts_with(key) && line.contains(&format!("No such file or directory{hint}"));
+        assert!(error.lines().any(well), "{key}: {error}");
     }
     folder.init().unwrap();
-    assert!(folder.check().unwrap().ends_with("no faults\n"));
+    let summary = folder.check().unwrap();
+    assert!(summary.ends_with("the configuration is well\n"), "{summary}");
+    for part in ["127.0.0.1:8080", "127.0.0.1:9092", "local tokens of 1 key(s)", "payments: payments", "shop: shop"] {
+        assert!(summary.contains(part), "{part} in {summary}");
+    }
     folder.write("cursor.key", "c2hvcnQ=");
     folder.write("local.pub", &folder.read("local.key"));
     let error = folder.check().unwrap_err();

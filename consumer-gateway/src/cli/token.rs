@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use fairlead_service_kit::units::{parse_duration, show_duration};
 
-use super::CliError;
+use super::{CliError, exposed, warn};
 use crate::authenticate::local::{Grant, Signer};
 use crate::authenticate::{self, NAME_BYTES_MAX};
 use crate::config::Config;
@@ -43,6 +43,7 @@ pub(super) fn mint(mint: &Mint, out: &mut impl Write) -> Result<(), CliError> {
     let path =
         config.auth.local.private_key_file.as_ref().ok_or_else(|| CliError::NoPrivateKey(mint.config.clone()))?;
     let text = std::fs::read(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
+    exposed(path).as_deref().map(warn);
     let signer = Signer::from_pem(&text).map_err(|source| CliError::Key { path: path.clone(), source })?;
     let believed = config
         .auth

@@ -62,8 +62,11 @@ pub(super) fn read(reader: &mut Reader, key_files: KeyFiles) -> (Auth, Vec<Strin
     if key_files == KeyFiles::Judged {
         for index in 0..count_local {
             let key = format!("{keys}[{index}]");
-            if let Some(Err(error)) = reader.path(&key).map(|path| authenticate::check_local_key(&path)) {
-                reader.fault(&key, error.problem());
+            let Some(path) = reader.path(&key) else { continue };
+            if let Err(error) = authenticate::check_local_key(&path) {
+                let can_be_made = private_key_file.is_some() && !path.exists();
+                let hint = if can_be_made { super::how_to_make_it(reader) } else { String::new() };
+                reader.fault(&key, format!("{}{hint}", error.problem()));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fairlead_service_kit::config_source::Reader;
+use fairlead_service_kit::config_source::{Reader, os_words};
 
 use super::KeyFiles;
 use crate::read::cursor::Keys;
@@ -14,7 +14,7 @@ use crate::read::cursor::Keys;
 #[derive(Debug, thiserror::Error)]
 pub enum CursorKeyError {
     /// It cannot be read.
-    #[error("cannot be read: {source}")]
+    #[error("cannot be read: {}", os_words(.source))]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -48,21 +48,24 @@ pub(super) fn read(reader: &mut Reader, key_files: KeyFiles) -> Vec<PathBuf> {
     if key_files == KeyFiles::Judged {
         for (index, path) in paths.iter().enumerate() {
             if let Err(error) = read_key(path) {
-                reader.fault(&format!("{key}[{index}]"), error.to_string());
+                let hint = if path.exists() { String::new() } else { super::how_to_make_it(reader) };
+                reader.fault(&format!("{key}[{index}]"), format!("{error}{hint}"));
             }
         }
+    }
+    if reader.len(key) == 0 {
+        reader.warn(
+            key,
+            "",
+            "is not set: cursors end with the process that made them, and no replica understands another's",
+        );
     }
     paths
 }
 
 pub(super) fn keys(paths: &[PathBuf]) -> Result<Keys, CursorKeyError> {
     let keys = paths.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Keys::new(keys).unwrap_or_else(|_| {
-        tracing::warn!(
-            "cursors.key_files is not set: cursors end with this process and are not understood by its replicas"
-        );
-        Keys::ephemeral()
-    }))
+    Ok(Keys::new(keys).unwrap_or_else(|_| Keys::ephemeral()))
 }
 
 fn read_key(path: &Path) -> Result<[u8; 32], CursorKeyError> {

@@ -11,6 +11,7 @@ mod tenants;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub read: read::Settings,
     /// How this process logs.
     pub log: LogSettings,
+    /// What is not wrong, but probably not meant.
+    pub warnings: Vec<String>,
 }
 
 /// Whether key files are opened while the configuration is read.
@@ -90,8 +93,8 @@ impl Config {
             reader.path(file_key);
         }
 
-        let listen = reader.parsed("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let admin_listen = reader.parsed("admin.listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9599)));
+        let listen = reader.address("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let admin_listen = reader.address("admin.listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9599)));
         if listen == admin_listen && listen.port() != 0 {
             reader.fault("admin.listen", "is the same as listen");
         }
@@ -104,6 +107,7 @@ impl Config {
         let (tenants, tenant_limits) = tenants::read(&mut reader, &issuers);
         let read = limits::read(&mut reader);
         let log = telemetry::read(&mut reader);
+        let warnings = reader.warnings();
         reader.finish()?;
 
         let reported = "what cannot be read is a fault, and faults have ended the reading";
@@ -119,7 +123,38 @@ impl Config {
             admin_listen,
             read,
             log,
+            warnings,
         })
+    }
+
+    /// What this configuration amounts to, for people; one line a matter.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let mut lines = |name: &str, values: &[String]| {
+            for (index, value) in values.iter().enumerate() {
+                // Writing to a text cannot fail.
+                let _ = writeln!(text, "{:<12}{value}", if index == 0 { name } else { "" });
+            }
+        };
+        lines("listens on", &[self.listen.to_string()]);
+        lines("reached at", &[self.public_url.to_string()]);
+        lines("reads from", &[self.kafka.bootstrap_servers().to_owned()]);
+        lines("topics", &self.topics.lines());
+        let auth = &self.auth.settings;
+        let mut believed: Vec<String> = auth.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+        if !auth.local_public_key_files.is_empty() {
+            believed.push(format!("local tokens of {} key(s)", auth.local_public_key_files.len()));
+        }
+        lines("believes", &believed);
+        let tenants: Vec<String> = self
+            .tenants
+            .names()
+            .filter_map(|name| Some((name, self.tenants.tenant(name)?)))
+            .map(|(name, tenant)| format!("{name}: {}", tenant.namespaces.join(", ")))
+            .collect();
+        lines("tenants", &tenants);
+        lines("admin", &[format!("http://{}", self.admin_listen)]);
+        text
     }
 
     /// The keys that seal and open cursors. Without configured files they are new, and a warning says what that means.
@@ -136,7 +171,10 @@ fn public_url(reader: &mut Reader, listen: SocketAddr) -> Option<Url> {
     if !reader.has(key) {
         return Url::parse(&format!("http://{listen}")).ok();
     }
-    let url: Url = reader.parsed(key)?;
+    let Ok(url) = Url::parse(&reader.text(key)?) else {
+        reader.fault(key, "must be a URL, such as https://logs.example.org");
+        return None;
+    };
     let problem = if !matches!(url.scheme(), "http" | "https") {
         "must begin with http:// or https://"
     } else if !url.username().is_empty() || url.password().is_some() {
@@ -148,6 +186,12 @@ fn public_url(reader: &mut Reader, listen: SocketAddr) -> Option<Url> {
     };
     reader.fault(key, problem);
     None
+}
+
+/// Whose words end a fault of a key file that is not there.
+fn how_to_make_it(reader: &Reader) -> String {
+    let file = reader.file().map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
+    format!("; fairlead-gateway keys init --config {file} makes it")
 }
 
 /// The key is fixed and comes later; until then nobody shall believe that it does something.

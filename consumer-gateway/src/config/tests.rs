@@ -95,6 +95,12 @@ fn little_is_enough() {
         LocalTokens { private_key_file: None, ttl_max: std::time::Duration::from_secs(30 * 86400) }
     );
     assert!(config.cursor_key_files.is_empty());
+    assert!(
+        config.warnings.len() == 1 && config.warnings[0].starts_with("cursors.key_files: "),
+        "{:?}",
+        config.warnings
+    );
+    assert_eq!(load(FULL, &[]).unwrap().warnings, Vec::<String>::new());
     assert_eq!(config.tenant_limits["payments"], AccountLimits::default());
 }
 
@@ -126,6 +132,7 @@ fn each_fault_names_its_key() {
     check("https://logs.example/fairlead", "https://a:b@logs.example", &["public_url"]);
     check("https://logs.example/fairlead", "https://logs.example/?x", &["public_url"]);
     check("https://logs.example/fairlead", "logs.example", &["public_url"]);
+    check("listen: 127.0.0.1:8081", "listen: 8081", &["listen"]);
     check("{bootstrap_servers: 127.0.0.1:9092}", "{}", &["kafka.bootstrap_servers"]);
     check("logs.{namespace}", "logs", &["topics.template"]);
     check(
