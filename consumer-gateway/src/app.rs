@@ -72,7 +72,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let endpoints = Endpoints { registry: Arc::new(registry), readiness: readiness.clone(), liveness };
     let admin = tokio::spawn(admin::serve(admin_listener, endpoints, admin_stop.clone()));
     let keys_stay_fresh = tokio::spawn(built.authenticator.keep_fresh(stop.clone()));
-    let probe = tokio::spawn(watch_kafka(built.kafka, readiness.clone(), stop.clone()));
+    let brokers = config.kafka.bootstrap_servers().to_owned();
+    let probe = tokio::spawn(watch_kafka(built.kafka, brokers, readiness.clone(), stop.clone()));
 
     tracing::info!(listen = %listener.local_addr()?, public_url = %config.public_url, "serving");
     let limits = ServerLimits { connections_max: config.read.connections_max, stall: config.read.stall };
@@ -115,20 +116,27 @@ pub fn build(config: &Config, registry: &mut Registry, stop: CancellationToken) 
 }
 
 /// Keeps readiness true to whether Kafka answers.
-async fn watch_kafka(kafka: Arc<Kafka>, readiness: Readiness, stop: CancellationToken) {
+async fn watch_kafka(kafka: Arc<Kafka>, brokers: String, readiness: Readiness, stop: CancellationToken) {
     let mut was_there = None;
     loop {
         let asked = kafka.clone();
         let answer = tokio::task::spawn_blocking(move || asked.probe(PROBE_TIME)).await;
         let there = matches!(answer, Ok(Ok(())));
+        let changed = was_there.replace(there) != Some(there);
         match answer {
-            Ok(Err(error)) => readiness.block(KAFKA, reason(&error)),
-            Err(_) => readiness.block(KAFKA, "the question failed"),
-            Ok(Ok(())) => readiness.clear(KAFKA),
-        }
-        if was_there != Some(there) {
-            tracing::info!(there, "kafka");
-            was_there = Some(there);
+            Ok(Ok(())) => {
+                readiness.clear(KAFKA);
+                if changed {
+                    tracing::info!("a broker answers at {brokers}");
+                }
+            }
+            failed => {
+                let reason = format!("no broker answers at {brokers}");
+                if changed {
+                    tracing::warn!(cause = cause(failed), "{reason}");
+                }
+                readiness.block(KAFKA, reason);
+            }
         }
         let pause = if there { PROBE_EVERY } else { PROBE_AGAIN };
         tokio::select! {
@@ -138,6 +146,10 @@ async fn watch_kafka(kafka: Arc<Kafka>, readiness: Readiness, stop: Cancellation
     }
 }
 
-fn reason(error: &ReadError) -> String {
-    format!("no broker answers: {}", telemetry::chain(error))
+fn cause(answer: Result<Result<(), ReadError>, tokio::task::JoinError>) -> String {
+    match answer {
+        Ok(Ok(())) => String::new(),
+        Ok(Err(error)) => telemetry::chain(&error),
+        Err(_) => "the question failed".into(),
+    }
 }

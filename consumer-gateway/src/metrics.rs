@@ -51,6 +51,24 @@ pub struct ResultLabel {
     result: &'static str,
 }
 
+/// Counts something open for as long as it lives, however it ends.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Open {
+    /// Counts one more.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All metrics of the gateway.
 #[derive(Debug)]
 pub struct Metrics {

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::{authorize::AccountLimits, read::pace::Pace};
+use crate::{
+    authorize::AccountLimits,
+    read::{Share, pace::Pace},
+};
 
 /// What kind of stream; each has its own places, so that follows do not keep anyone from reading a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Kind {
     Follow,
     /// It ends by itself.
     Range,
+    /// A list of namespaces.
+    Listing,
 }
 
 /// What an account has open.
@@ -29,13 +34,18 @@ pub struct Use {
 }
 
 /// All accounts that have something open, or have had.
-#[derive(Debug, Default)]
-pub struct Accounts(Mutex<HashMap<String, Arc<Account>>>);
+#[derive(Debug)]
+pub struct Accounts {
+    readers_each: usize,
+    accounts: Mutex<HashMap<String, Arc<Account>>>,
+}
 
 #[derive(Debug)]
 struct Account {
     follows: AtomicU32,
     ranges: AtomicU32,
+    listings: AtomicU32,
+    share: Share,
     pace: Option<Arc<Pace>>,
 }
 
@@ -52,16 +62,22 @@ impl Kind {
         match self {
             Self::Follow => "follow",
             Self::Range => "range",
+            Self::Listing => "listing",
         }
     }
 }
 
 impl Accounts {
+    /// Begins without an account. Each may use so many of the history readers' places.
+    pub fn new(readers_each: usize) -> Self {
+        Self { readers_each, accounts: Mutex::default() }
+    }
+
     /// Takes a place for one stream; `None` when the account has `limit` of this kind open.
     pub fn open(&self, account: &str, kind: Kind, limit: u32, limits: &AccountLimits) -> Option<Place> {
         let account = {
-            let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Account::new(limits));
+            let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Account::new(limits, self.readers_each));
             accounts.entry(account.to_owned()).or_insert_with(new).clone()
         };
         let take = |open: u32| (open < limit).then_some(open + 1);
@@ -71,27 +87,39 @@ impl Accounts {
 
     /// What an account has open.
     pub fn in_use(&self, account: &str) -> Use {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let open = |kind| accounts.get(account).map_or(0, |account| account.open(kind).load(Ordering::Relaxed));
         Use { follows: open(Kind::Follow), ranges: open(Kind::Range) }
     }
 }
 
 impl Account {
-    fn new(limits: &AccountLimits) -> Self {
+    fn new(limits: &AccountLimits, readers: usize) -> Self {
         let pace = limits.bytes_per_second.map(|rate| Arc::new(Pace::new(rate)));
-        Self { follows: AtomicU32::new(0), ranges: AtomicU32::new(0), pace }
+        Self {
+            follows: AtomicU32::new(0),
+            ranges: AtomicU32::new(0),
+            listings: AtomicU32::new(0),
+            share: Share::new(readers),
+            pace,
+        }
     }
 
     fn open(&self, kind: Kind) -> &AtomicU32 {
         match kind {
             Kind::Follow => &self.follows,
             Kind::Range => &self.ranges,
+            Kind::Listing => &self.listings,
         }
     }
 }
 
 impl Place {
+    /// The account's part of what all share.
+    pub fn share(&self) -> Share {
+        self.account.share.clone()
+    }
+
     /// How fast the account is served, where it has a limit.
     pub fn pace(&self) -> Option<Arc<Pace>> {
         self.account.pace.clone()
@@ -110,7 +138,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_by_account_and_kind() {
-        let accounts = Accounts::default();
+        let accounts = Accounts::new(8);
         let limits = AccountLimits::default();
         let open = |account: &str, kind| accounts.open(account, kind, 2, &limits);
         let first = open("a", Kind::Follow);
@@ -127,13 +155,15 @@ mod tests {
     }
 
     #[test]
-    fn one_account_has_one_pace() {
-        let accounts = Accounts::default();
+    fn one_account_has_one_pace_and_one_share_of_the_readers() {
+        let accounts = Accounts::new(0);
         let limits = AccountLimits { streams: None, bytes_per_second: Some(10) };
         let (a, b) = (
             accounts.open("a", Kind::Follow, 9, &limits).unwrap(),
             accounts.open("a", Kind::Range, 9, &limits).unwrap(),
         );
         assert!(Arc::ptr_eq(&a.pace().unwrap(), &b.pace().unwrap()));
+        assert!(Arc::ptr_eq(&a.share().readers, &b.share().readers));
+        assert_eq!(a.share().readers.available_permits(), 1, "no account is without a place");
     }
 }

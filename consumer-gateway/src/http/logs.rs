@@ -17,44 +17,31 @@ use fairlead_contract::{
     tenant::{Decision, Right},
 };
 use http_body::{Body as HttpBody, Frame};
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use tokio::sync::mpsc;
+use prometheus_client::metrics::counter::Counter;
 
 use super::{Gateway, access_log::Noted, accounts::Kind, bearer::Authenticated, problem::ApiError, query};
-use crate::read::{Outbox, Watch};
+use crate::{
+    metrics::Open,
+    read::{BrokenOff, Frames, Outbox, Watch},
+};
 
-/// The frames of one stream.
-struct Frames {
-    frames: mpsc::Receiver<Bytes>,
+/// The body of one stream. It fails where the stream breaks off, so that the connection does too.
+struct Lines {
+    frames: Frames,
     sent: Counter,
 }
 
-/// Counts an open stream for as long as it lives, however it ends.
-struct Open(Gauge);
-
-impl Open {
-    fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl HttpBody for Frames {
+impl HttpBody for Lines {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.frames.poll_recv(context).map(|frame| {
+        self.frames.poll_next(context).map(|frame| {
             frame.map(|frame| {
+                let frame = frame?;
                 self.sent.inc_by(frame.len() as u64);
                 Ok(Frame::data(frame))
             })
@@ -90,19 +77,19 @@ pub async fn logs(
     let prepared = parts.reading.prepare(request).await?;
 
     let sent = if prepared.topic_exists() { parts.metrics.bytes(&namespace) } else { Counter::default() };
-    let (outbox, frames) = Outbox::new(place.pace());
+    let (outbox, frames) = Outbox::new(place.pace(), settings.stall);
     let (expires, who) = (caller.expires, caller.describe());
     let allowed = {
         let (parts, namespace) = (parts.clone(), namespace.clone());
         Box::new(move || parts.authorizer.decide(&caller, Right::Read, &namespace) != Decision::Hidden)
     };
     let watch = Watch { expires, shutdown: parts.shutdown.clone(), allowed };
-    let open = Open::new(parts.metrics.streams(kind.as_str()));
+    let open = Open::new(&parts.metrics.streams(kind.as_str()));
     tokio::spawn(async move {
-        prepared.run(outbox, watch).await;
+        prepared.run(outbox, watch, place.share()).await;
         drop((open, place));
     });
-    let mut response = Response::new(Body::new(Frames { frames, sent }));
+    let mut response = Response::new(Body::new(Lines { frames, sent }));
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, content_type),

@@ -51,7 +51,9 @@ impl Gateway {
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (accounts, overviews, topics) = (Accounts::default(), Arc::default(), Topics::default());
+        // However many dripping readers one account has, others find a place.
+        let accounts = Accounts::new(reading.settings.readers_max / 4);
+        let (overviews, topics) = (Arc::default(), Topics::default());
         Self(Arc::new(Parts { authenticator, authorizer, reading, metrics, shutdown, accounts, overviews, topics }))
     }
 }

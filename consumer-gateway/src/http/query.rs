@@ -166,6 +166,11 @@ pub fn logs(
         grep: values.pattern("grep")?,
         grep_not: values.pattern("grep_not")?,
     };
+    if let (Some(since), Some(until)) = (filter.since, filter.until)
+        && since > until
+    {
+        return Err(ApiError::parameter("since", "is after `until`, so that there is nothing between them"));
+    }
     let tail = values.number("tail", settings.tail_max)?;
     let asked = match values.number("limit", settings.limit_max)? {
         Some(0) => return Err(ApiError::parameter("limit", "is at least 1")),

@@ -408,7 +408,7 @@ class Stream {
       beat();
     } else if (item.event === "gap") {
       const many = Number.isFinite(item.records) ? `${number.format(item.records)} records are` : "Records are";
-      add(eventRow(`Gap: ${many} missing here${item.reason === "retention" ? ", older than the topic keeps" : ""}.`, item.time));
+      add(eventRow(`Gap: ${many} missing here${item.reason === "retention" ? ", older than the topic keeps" : item.reason === "scan_limit" ? ", not searched for the last lines" : ""}.`, item.time));
     } else if (item.event === "end") {
       this.ended(String(item.reason));
     }

@@ -32,6 +32,8 @@ pub enum EndReason {
 pub enum GapReason {
     /// They are older than the topic keeps.
     Retention,
+    /// A search backwards for the last lines did not go as far as this.
+    ScanLimit,
 }
 
 /// The offsets of one partition that are missing: `from` to before `to`.
@@ -116,6 +118,16 @@ impl EndReason {
     }
 }
 
+impl GapReason {
+    /// The word in the event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::ScanLimit => "scan_limit",
+        }
+    }
+}
+
 impl Event<'_> {
     /// Appends the event as a line of NDJSON.
     pub fn write_ndjson(&self, out: &mut Vec<u8>) {
@@ -127,10 +139,11 @@ impl Event<'_> {
     pub fn write_text(&self, out: &mut Vec<u8>) {
         let line = match self {
             Self::Heartbeat { .. } => return,
-            Self::Gap { records, partitions, cursor, .. } => {
+            Self::Gap { reason, records, partitions, cursor } => {
                 let places: Vec<_> =
                     partitions.iter().map(|p| format!("{}:{}-{}", p.partition, p.from, p.to - 1)).collect();
-                format!("# gap reason=retention records={records} offsets={} cursor={cursor}\n", places.join(","))
+                let (reason, places) = (reason.as_str(), places.join(","));
+                format!("# gap reason={reason} records={records} offsets={places} cursor={cursor}\n")
             }
             Self::End { reason, lines, cursor, .. } => {
                 format!("# end reason={} lines={lines} cursor={cursor}\n", reason.as_str())
@@ -167,6 +180,11 @@ mod tests {
             },
             "{\"event\":\"gap\",\"reason\":\"retention\",\"records\":7,\"partitions\":[{\"partition\":1,\"from\":3,\"to\":10}],\"cursor\":\"c\"}\n",
             "# gap reason=retention records=7 offsets=1:3-9 cursor=c\n",
+        );
+        check(
+            &Event::Gap { reason: GapReason::ScanLimit, records: 0, partitions: &[], cursor: "c" },
+            "{\"event\":\"gap\",\"reason\":\"scan_limit\",\"records\":0,\"partitions\":[],\"cursor\":\"c\"}\n",
+            "# gap reason=scan_limit records=0 offsets= cursor=c\n",
         );
         check(
             &Event::End {

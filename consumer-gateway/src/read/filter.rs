@@ -2,13 +2,22 @@
 
 use fairlead_contract::record::Timestamp;
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::{
+    ParserBuilder,
+    hir::{Hir, HirKind},
+};
 
 use super::scan::{Origin, View};
 
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4096;
-/// What a compiled pattern may take, in bytes.
-const PATTERN_SIZE_MAX: usize = 1 << 20;
+/// What a compiled pattern may take, in bytes: some classes of Unicode such as `\w`, which take 50 KiB each.
+const PATTERN_SIZE_MAX: usize = 256 * 1024;
+/// How many places of a line a pattern may keep in mind, repetitions written out. The worst line takes time in proportion to this and to its
+/// length; a pattern of nothing but literals does not.
+const PATTERN_PLACES_MAX: usize = 256;
+/// How deep a pattern may be nested.
+const PATTERN_NEST_MAX: u32 = 50;
 
 /// A place in time: seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +84,11 @@ impl Moment {
 }
 
 impl Filter {
+    /// Whether it looks at the text of lines, which may take long.
+    pub fn has_pattern(&self) -> bool {
+        self.grep.is_some() || self.grep_not.is_some()
+    }
+
     /// Whether lines of this origin and stream are asked for.
     pub fn takes_origin(&self, origin: &Origin, stream: &str) -> bool {
         let among = |names: &[String], name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
@@ -111,20 +125,45 @@ pub fn pattern(text: &str) -> Result<Regex, PatternError> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(PatternError(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
     }
-    RegexBuilder::new(text)
+    let compiled = RegexBuilder::new(text)
         .size_limit(PATTERN_SIZE_MAX)
         .dfa_size_limit(PATTERN_SIZE_MAX)
-        .nest_limit(50)
-        .build()
-        .map_err(|error| {
-            PatternError(match error {
-                regex::Error::CompiledTooBig(_) => "the pattern is too large once compiled".into(),
-                regex::Error::Syntax(text) => {
-                    format!("not a regular expression: {}", text.lines().last().unwrap_or_default().trim())
-                }
-                _ => "not a regular expression".into(),
-            })
+        .nest_limit(PATTERN_NEST_MAX)
+        .build();
+    let compiled = compiled.map_err(|error| {
+        PatternError(match error {
+            regex::Error::CompiledTooBig(_) => "the pattern is too large once compiled".into(),
+            regex::Error::Syntax(text) => {
+                format!("not a regular expression: {}", text.lines().last().unwrap_or_default().trim())
+            }
+            _ => "not a regular expression".into(),
         })
+    })?;
+    let parsed = ParserBuilder::new().utf8(false).nest_limit(PATTERN_NEST_MAX).build().parse(text);
+    let parsed = parsed.map_err(|_| PatternError("not a regular expression".into()))?;
+    if !parsed.properties().is_alternation_literal() && places(&parsed) > PATTERN_PLACES_MAX {
+        return Err(PatternError(format!(
+            "the pattern is too large: with its repetitions written out it has more than {PATTERN_PLACES_MAX} places"
+        )));
+    }
+    Ok(compiled)
+}
+
+/// How many bytes and classes a pattern has once its repetitions are written out.
+fn places(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(_) => 1,
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(1);
+            places(&repetition.sub).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
+        }
+        HirKind::Capture(capture) => places(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().fold(0, |sum, part| sum.saturating_add(places(part)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -195,11 +234,50 @@ mod tests {
 
     #[test]
     fn patterns_are_bounded() {
-        for good in ["GET", "(?i)error|warn", r"^\d+ ms$", "é", ""] {
+        let literals = format!("{}|{}", "x".repeat(1000), "y".repeat(1000));
+        for good in [
+            "GET",
+            "(?i)error|warn",
+            r"^\d+ ms$",
+            "é",
+            "",
+            r"user=\w+ path=\S+",
+            "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+            &literals,
+        ] {
             assert!(pattern(good).is_ok(), "{good}");
         }
         for bad in ["(", "a{100000}", r"(\w{300}){300}", r"\1", &"a".repeat(PATTERN_BYTES_MAX + 1), &"(".repeat(2000)] {
             assert!(pattern(bad).is_err(), "{bad:.20}");
+        }
+        for hostile in
+            ["(?-u)(?s).*a[ab]{7000}c", "((a{9}){9}){9}[bc]", &format!("[ab]{}", "a".repeat(2000)), "(?:a?){300}"]
+        {
+            assert!(pattern(hostile).is_err(), "{hostile:.20}");
+        }
+    }
+
+    #[test]
+    fn the_worst_pattern_on_the_worst_line_is_bounded() {
+        // Random enough that the matcher cannot remember what it saw.
+        let mut state = 1_u32;
+        let mixed: Vec<u8> = (0..128 * 1024)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if state >> 31 == 0 { b'a' } else { b'b' }
+            })
+            .collect();
+        let same = vec![b'a'; 128 * 1024];
+        for text in
+            ["(?-u)(?s).*a[ab]{250}c", "[ab]a{250}c", "(?:a?){120}(?:a{120})c", "(?i)a.{250}é", r"\w{1,4}[ab]{250}!"]
+        {
+            let pattern = pattern(text).unwrap();
+            for line in [&mixed, &same] {
+                let begun = std::time::Instant::now();
+                pattern.is_match(line);
+                let took = begun.elapsed();
+                assert!(took < std::time::Duration::from_secs(3), "{text} took {took:?}");
+            }
         }
     }
 }

@@ -14,14 +14,13 @@ use super::{
     position::Positions,
     range::{Span, Step, read},
     shape::{RawRecord, Shaper, Verdict},
+    walk_back::Look,
 };
 
 /// How much is gathered before it is sent, in bytes.
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// How often the beginning of a partition may move away under a reader before it gives up.
 const GAPS_MAX: u32 = 16;
-/// How many records are taken between two looks at the clock.
-const RECORDS_PER_LOOK: u32 = 1024;
 
 /// How a history ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,14 +124,17 @@ impl History<'_> {
             None => before,
         };
         let span = Span::offsets(partition, before.saturating_sub(far).max(low), before);
+        let mut look = Look::default();
         let outcome = read(self.kafka, self.topic, &[span], &mut |step| {
-            match step {
-                Step::Record(record) => shaper.remember(&record),
-                Step::Done { .. } => {}
-                Step::Idle if self.valve.is_shut() => return ControlFlow::Break(()),
-                Step::Idle => {}
-            }
-            ControlFlow::Continue(())
+            let time_to_look = match step {
+                Step::Record(record) => {
+                    shaper.remember(&record);
+                    look.is_due()
+                }
+                Step::Done { .. } => false,
+                Step::Idle => true,
+            };
+            if time_to_look && self.valve.is_shut() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match outcome {
             // The beginning moved while it was read: what is left is all there is.
@@ -164,7 +166,7 @@ impl History<'_> {
         let mut out = Vec::with_capacity(FRAME_BYTES + 4096);
         let mut end = HistoryEnd::Reached;
         let mut failed = None;
-        let mut until_look = RECORDS_PER_LOOK;
+        let mut look = Look::default();
         read(self.kafka, self.topic, spans, &mut |step| {
             match step {
                 Step::Done { partition, offset } => {
@@ -183,11 +185,9 @@ impl History<'_> {
                             return ControlFlow::Break(());
                         }
                     }
-                    until_look -= 1;
-                    if until_look > 0 && out.len() < FRAME_BYTES {
+                    if !look.is_due() && out.len() < FRAME_BYTES {
                         return ControlFlow::Continue(());
                     }
-                    until_look = RECORDS_PER_LOOK;
                     shaper.heartbeat_if_due(&mut out);
                     if out.len() < FRAME_BYTES && !self.valve.is_shut() {
                         return ControlFlow::Continue(());
@@ -225,7 +225,6 @@ impl History<'_> {
         true
     }
 
-    /// Logs why a stream cannot be read on.
     /// Logs why a stream cannot be read on.
     pub fn unavailable(&self, error: &ReadError) -> HistoryEnd {
         static FAILURES: Throttle = Throttle::new(Duration::from_secs(10));

@@ -9,6 +9,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, TryRecvError},
     },
     time::{Duration, Instant},
@@ -28,8 +29,10 @@ use super::{
     scan::key_hash,
     shape::RawRecord,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Open};
 
+/// The most batches that wait for one follower, however small they are.
+const QUEUE_BATCHES: usize = 1024;
 /// How many bytes of values one batch gathers, and how many records.
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_RECORDS: usize = 2048;
@@ -46,7 +49,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The fetchers.
 pub struct Hub {
     kafka: Arc<Kafka>,
-    queue_batches: usize,
+    queue_bytes: usize,
     metrics: Arc<Metrics>,
     fetchers: Mutex<HashMap<TopicName, Sender<Join>>>,
 }
@@ -74,8 +77,24 @@ pub struct Follower {
     pub topic: TopicMark,
     /// The first offset of each partition that this follower is sent.
     pub next: Vec<i64>,
-    /// What comes. Closed when the follower was too slow or the fetcher begins anew: read up to there, then join again.
-    pub batches: mpsc::Receiver<Arc<Batch>>,
+    batches: mpsc::Receiver<Arc<Batch>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The fetcher's end of a follower's queue.
+#[derive(Debug)]
+struct Queue {
+    batches: mpsc::Sender<Arc<Batch>>,
+    /// How many bytes wait in it.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A queue's answer to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    Taken,
+    Full,
+    Closed,
 }
 
 struct Join {
@@ -83,9 +102,9 @@ struct Join {
 }
 
 impl Batch {
-    /// The records in order.
-    pub fn records(&self) -> impl Iterator<Item = RawRecord<'_>> {
-        self.entries.iter().map(|entry| RawRecord {
+    /// The records in order, from the one of this number on.
+    pub fn records_from(&self, first: usize) -> impl Iterator<Item = RawRecord<'_>> {
+        self.entries.get(first..).unwrap_or_default().iter().map(|entry| RawRecord {
             partition: entry.partition,
             offset: entry.offset,
             sent: entry.sent,
@@ -95,11 +114,58 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        self.values.len() + self.entries.len() * size_of::<Entry>()
+    }
+}
+
+impl Follower {
+    fn new(topic: TopicMark, next: Vec<i64>) -> (Queue, Self) {
+        let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
+        let waiting = Arc::<AtomicUsize>::default();
+        (Queue { batches: sender, waiting: waiting.clone() }, Self { topic, next, batches, waiting })
+    }
+
+    /// What comes next. `None` when the follower was too slow or the fetcher begins anew: join again.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn recv(&mut self) -> Option<Arc<Batch>> {
+        let batch = self.batches.recv().await?;
+        self.waiting.fetch_sub(batch.bytes(), Ordering::Relaxed);
+        Some(batch)
+    }
+
+    /// What is at hand.
+    pub fn try_recv(&mut self) -> Option<Arc<Batch>> {
+        let batch = self.batches.try_recv().ok()?;
+        self.waiting.fetch_sub(batch.bytes(), Ordering::Relaxed);
+        Some(batch)
+    }
+}
+
+impl Queue {
+    /// Takes a batch unless more than `max` bytes would wait. One is always taken by an empty queue.
+    fn offer(&self, batch: &Arc<Batch>, max: usize) -> Offered {
+        let bytes = batch.bytes();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if before > 0 && before + bytes > max {
+            return Offered::Full;
+        }
+        match self.batches.try_send(batch.clone()) {
+            Ok(()) => Offered::Taken,
+            Err(mpsc::error::TrySendError::Full(_)) => Offered::Full,
+            Err(mpsc::error::TrySendError::Closed(_)) => Offered::Closed,
+        }
+    }
+}
+
 impl Hub {
     /// Begins without a fetcher.
     pub fn new(kafka: Arc<Kafka>, settings: &Settings, metrics: Arc<Metrics>) -> Arc<Self> {
-        let queue_batches = (settings.queue_bytes_max / BATCH_BYTES).max(4);
-        Arc::new(Self { kafka, queue_batches, metrics, fetchers: Mutex::default() })
+        Arc::new(Self { kafka, queue_bytes: settings.queue_bytes_max, metrics, fetchers: Mutex::default() })
     }
 
     /// Asks for a place among a topic's followers. The answer comes once the topic is there.
@@ -142,7 +208,7 @@ struct Fetcher {
     topic: TopicName,
     inbox: Receiver<Join>,
     waiting: Vec<Join>,
-    followers: Vec<mpsc::Sender<Arc<Batch>>>,
+    followers: Vec<Queue>,
     idle_since: Instant,
     /// Nobody can reach this fetcher any more; another may have its place.
     retired: bool,
@@ -161,7 +227,7 @@ struct Fetch {
 impl Fetcher {
     fn run(mut self) {
         tracing::debug!({ field::DESTINATION } = self.topic.as_str(), "a fetcher starts");
-        self.hub.metrics.fetchers.inc();
+        let _open = Open::new(&self.hub.metrics.fetchers);
         let mut retry = RETRY_MIN;
         while self.wanted() {
             match self.begin() {
@@ -179,7 +245,6 @@ impl Fetcher {
             std::thread::sleep(retry);
             retry = (retry * 2).min(RETRY_MAX);
         }
-        self.hub.metrics.fetchers.dec();
         tracing::debug!({ field::DESTINATION } = self.topic.as_str(), "a fetcher ends");
     }
 
@@ -238,7 +303,7 @@ impl Fetcher {
                     self.send(&Arc::new(batch));
                 }
                 Some(Err(error)) => range::check(&self.topic, error)?,
-                None => self.followers.retain(|follower| !follower.is_closed()),
+                None => self.followers.retain(|follower| !follower.batches.is_closed()),
             }
             if !self.look(&mut fetch)? {
                 return Ok(());
@@ -252,10 +317,9 @@ impl Fetcher {
     fn admit(&mut self, fetch: &Fetch) {
         self.receive();
         for join in std::mem::take(&mut self.waiting) {
-            let (sender, batches) = mpsc::channel(self.hub.queue_batches);
-            let follower = Follower { topic: fetch.mark, next: fetch.next.clone(), batches };
+            let (queue, follower) = Follower::new(fetch.mark, fetch.next.clone());
             if join.reply.send(follower).is_ok() {
-                self.followers.push(sender);
+                self.followers.push(queue);
                 self.idle_since = Instant::now();
             }
         }
@@ -305,14 +369,14 @@ impl Fetcher {
     }
 
     fn send(&mut self, batch: &Arc<Batch>) {
-        let metrics = &self.hub.metrics;
-        self.followers.retain(|follower| match follower.try_send(batch.clone()) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        let Hub { metrics, queue_bytes, .. } = &*self.hub;
+        self.followers.retain(|follower| match follower.offer(batch, *queue_bytes) {
+            Offered::Taken => true,
+            Offered::Full => {
                 metrics.followers_behind.inc();
                 false
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Offered::Closed => false,
         });
     }
 
@@ -405,7 +469,30 @@ mod tests {
         let entry = |partition, offset, value| Entry { partition, offset, sent: 7, key_hash: 1, value };
         let batch =
             Batch { values: Bytes::from_static(b"onetwo"), entries: vec![entry(0, 4, 0..3), entry(1, 9, 3..6)] };
-        let records: Vec<_> = batch.records().map(|record| (record.partition, record.offset, record.value)).collect();
-        assert_eq!(records, [(0, 4, b"one".as_slice()), (1, 9, b"two")]);
+        let records = |first| -> Vec<_> {
+            batch.records_from(first).map(|record| (record.partition, record.offset, record.value)).collect()
+        };
+        assert_eq!(records(0), [(0, 4, b"one".as_slice()), (1, 9, b"two")]);
+        assert_eq!(records(1), [(1, 9, b"two".as_slice())]);
+        assert!(records(2).is_empty() && records(3).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_followers_queue_is_bounded_by_bytes() {
+        let batch = |bytes: usize| Arc::new(Batch { values: vec![0; bytes].into(), entries: Vec::new() });
+        let mark = TopicMark::new(&TopicName::parse("logs.a").unwrap(), None);
+        let (queue, mut follower) = Follower::new(mark, Vec::new());
+        assert_eq!(queue.offer(&batch(1000), 100), Offered::Taken, "a large one alone");
+        assert_eq!(follower.recv().await.map(|batch| batch.bytes()), Some(1000));
+        for _ in 0..10 {
+            assert_eq!(queue.offer(&batch(10), 100), Offered::Taken);
+        }
+        assert!(follower.try_recv().is_some());
+        assert_eq!(queue.offer(&batch(10), 100), Offered::Taken);
+        assert_eq!(queue.offer(&batch(10), 100), Offered::Full);
+        drop(follower);
+        let (queue, follower) = Follower::new(mark, Vec::new());
+        drop(follower);
+        assert_eq!(queue.offer(&batch(10), 100), Offered::Closed);
     }
 }

@@ -32,9 +32,9 @@ pub mod overview;
 
 use std::time::Duration;
 
-pub use outbox::{Outbox, Watch};
+pub use outbox::{BrokenOff, Frames, Outbox, Watch};
 pub use request::{Late, Prepared, Reading, Refusal, Request, Start};
-pub use stream::Ended;
+pub use stream::{Ended, Share};
 
 /// Limits and times of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]

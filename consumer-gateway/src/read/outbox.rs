@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -35,7 +36,20 @@ const FRAMES: usize = 2;
 pub struct Outbox {
     frames: mpsc::Sender<Bytes>,
     pace: Option<Arc<Pace>>,
+    stall: Duration,
+    whole: Arc<AtomicBool>,
 }
+
+/// A stream's frames on their way out.
+pub struct Frames {
+    frames: mpsc::Receiver<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+/// The stream stopped without its last word. Whoever reads it must not take it for whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stream broke off")]
+pub struct BrokenOff;
 
 /// How sending a frame went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +81,18 @@ pub struct Watch {
 }
 
 impl Outbox {
-    /// Makes an outbox and the receiver of its frames. `pace` slows it down.
-    pub fn new(pace: Option<Arc<Pace>>) -> (Self, mpsc::Receiver<Bytes>) {
+    /// Makes an outbox and the receiver of its frames. `pace` slows it down; a frame that is not taken for as long as `stall` is lost.
+    pub fn new(pace: Option<Arc<Pace>>, stall: Duration) -> (Self, Frames) {
         let (frames, receiver) = mpsc::channel(FRAMES);
-        (Self { frames, pace }, receiver)
+        let whole = Arc::new(AtomicBool::new(false));
+        (Self { frames, pace, stall, whole: whole.clone() }, Frames { frames: receiver, whole })
+    }
+
+    /// Sends the last frame, soon or never. Only a stream that was given it ends as a whole one.
+    pub async fn finish(&self, frame: Vec<u8>) {
+        if self.send(frame, std::future::ready(())).await != Sent::Lost {
+            self.whole.store(true, Ordering::Release);
+        }
     }
 
     /// Sends a frame once the account may be sent more and the connection takes it. When `ending` comes first, the frame goes at once or is
@@ -103,6 +125,7 @@ impl Outbox {
                 biased;
                 sent = &mut sending => return if sent.is_ok() { Sent::Taken } else { Sent::Lost },
                 reason = &mut ending => reason,
+                () = sleep(self.stall) => return Sent::Lost,
             },
         };
         match timeout(LAST_WORD, sending).await {
@@ -114,6 +137,21 @@ impl Outbox {
     /// Waits until the client is gone.
     pub async fn closed(&self) {
         self.frames.closed().await;
+    }
+}
+
+impl Frames {
+    /// The next frame; an error once where the stream broke off, then nothing.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        self.frames.poll_recv(context).map(|frame| match frame {
+            Some(frame) => Some(Ok(frame)),
+            None => (!self.whole.swap(true, Ordering::AcqRel)).then_some(Err(BrokenOff)),
+        })
+    }
+
+    #[cfg(test)]
+    async fn recv(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
     }
 }
 
@@ -174,13 +212,54 @@ mod tests {
 
     use super::*;
 
+    const STALL: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_its_last_word_breaks_off() {
+        let (outbox, mut frames) = Outbox::new(None, STALL);
+        outbox.send(frame(), pending::<()>()).await;
+        drop(outbox);
+        assert!(matches!(frames.recv().await, Some(Ok(_))));
+        assert_eq!(frames.recv().await, Some(Err(BrokenOff)));
+        assert_eq!(frames.recv().await, None);
+
+        let (outbox, mut frames) = Outbox::new(None, STALL);
+        outbox.finish(frame()).await;
+        drop(outbox);
+        assert!(matches!(frames.recv().await, Some(Ok(_))));
+        assert_eq!(frames.recv().await, None);
+
+        // A last word that nobody takes is none.
+        let (outbox, mut frames) = Outbox::new(None, STALL);
+        for _ in 0..FRAMES {
+            outbox.send(frame(), pending::<()>()).await;
+        }
+        outbox.finish(frame()).await;
+        drop(outbox);
+        for _ in 0..FRAMES {
+            assert!(matches!(frames.recv().await, Some(Ok(_))));
+        }
+        assert_eq!(frames.recv().await, Some(Err(BrokenOff)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_nobody_takes_is_lost_in_the_end() {
+        let (outbox, _frames) = Outbox::new(None, STALL);
+        for _ in 0..FRAMES {
+            assert_eq!(outbox.send(frame(), pending::<()>()).await, Sent::Taken);
+        }
+        let begun = Instant::now();
+        assert_eq!(outbox.send(frame(), pending::<()>()).await, Sent::Lost);
+        assert_eq!(begun.elapsed(), STALL);
+    }
+
     fn frame() -> Vec<u8> {
         vec![0; 100]
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_is_taken_or_lost_and_nothing_between() {
-        let (outbox, mut frames) = Outbox::new(None);
+        let (outbox, mut frames) = Outbox::new(None, STALL);
         for _ in 0..FRAMES {
             assert_eq!(outbox.send(frame(), pending::<()>()).await, Sent::Taken);
         }
@@ -203,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_end_does_not_wait_for_the_pace() {
         // A bucket of 100 bytes that the first frame empties three times over.
-        let (outbox, mut frames) = Outbox::new(Some(Arc::new(Pace::new(100))));
+        let (outbox, mut frames) = Outbox::new(Some(Arc::new(Pace::new(100))), STALL);
         let drain = tokio::spawn(async move { while frames.recv().await.is_some() {} });
         assert_eq!(outbox.send(vec![0; 400], pending::<()>()).await, Sent::Taken);
         let begun = Instant::now();

@@ -86,7 +86,12 @@ impl Overviews {
 fn overviews(kafka: &Kafka, topics: &[TopicName]) -> Result<Vec<Overview>, ReadError> {
     let mut overviews = Vec::with_capacity(topics.len());
     let mut held = Vec::new();
+    // However many topics there are, this is one question.
+    let deadline = Instant::now() + kafka.timeout();
     for topic in topics {
+        if Instant::now() > deadline {
+            return Err(ReadError::Silent { topic: topic.clone() });
+        }
         let ends = kafka.ends(topic)?;
         let mut overview = Overview { exists: ends.is_some(), ..Overview::default() };
         for (partition, ends) in (0..).zip(ends.into_iter().flatten()) {

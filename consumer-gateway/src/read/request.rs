@@ -110,7 +110,9 @@ pub struct Reading {
     pub readers: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    questions: Semaphore,
+    /// Who looks at text with patterns, which takes long: never all cores, so that everyone else is served.
+    pub(super) matching: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
 }
 
 /// A request that can be answered.
@@ -125,6 +127,8 @@ pub struct Prepared {
     pub(super) topic_exists: bool,
     pub(super) follow: bool,
     pub(super) limit: Option<u64>,
+    /// Whether shaping may take long.
+    pub(super) patterned: bool,
 }
 
 /// What lies before the present.
@@ -164,6 +168,7 @@ impl Reading {
     ) -> Arc<Self> {
         let hub = Hub::new(kafka.clone(), &settings, metrics.clone());
         let readers = Arc::new(Semaphore::new(settings.readers_max));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Arc::new(Self {
             kafka,
             hub,
@@ -172,7 +177,8 @@ impl Reading {
             settings,
             readers,
             metrics,
-            questions: Semaphore::new(QUESTIONS_MAX),
+            matching: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
         })
     }
 
@@ -232,6 +238,7 @@ impl Reading {
             plan.end_before(until.milliseconds().saturating_add(i64::try_from(late.as_millis()).unwrap_or(i64::MAX)));
         }
         sealer.set_topic(mark);
+        let patterned = request.filter.has_pattern();
         let mut shaper = Shaper::new(Shape {
             namespace: request.namespace.clone(),
             shared,
@@ -249,7 +256,7 @@ impl Reading {
         }
         let Request { namespace, follow, limit, .. } = request;
         let topic_exists = state.is_some();
-        Ok(Prepared { reading: self.clone(), namespace, topic, shaper, plan, topic_exists, follow, limit })
+        Ok(Prepared { reading: self.clone(), namespace, topic, shaper, plan, topic_exists, follow, limit, patterned })
     }
 
     /// Asks Kafka something, on a thread that may wait.
@@ -260,10 +267,15 @@ impl Reading {
         self: &Arc<Self>,
         question: impl FnOnce(&Kafka) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = tokio::time::timeout(TURN, self.questions.acquire()).await.ok().and_then(Result::ok);
-        let _turn = turn.ok_or(Refusal::Busy)?;
+        let turn = tokio::time::timeout(TURN, self.questions.clone().acquire_owned()).await.ok().and_then(Result::ok);
+        let turn = turn.ok_or(Refusal::Busy)?;
         let kafka = self.kafka.clone();
-        match tokio::task::spawn_blocking(move || question(&kafka)).await {
+        let asking = tokio::task::spawn_blocking(move || {
+            // Whoever asked may be gone; the turn ends with the question.
+            let _turn = turn;
+            question(&kafka)
+        });
+        match asking.await {
             Ok(answer) => answer.map_err(Refusal::Kafka),
             Err(_) => Err(Refusal::Busy),
         }

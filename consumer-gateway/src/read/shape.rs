@@ -285,6 +285,13 @@ impl Shaper {
         self.write(&Event::Gap { reason: GapReason::Retention, records, partitions: missing, cursor: &cursor }, out);
     }
 
+    /// Appends the `gap` of what lies before the stream and was not searched.
+    pub fn not_searched(&mut self, missing: &[Missing], out: &mut Vec<u8>) {
+        let records = missing.iter().map(|missing| missing.to - missing.from).sum();
+        let cursor = self.cursor();
+        self.write(&Event::Gap { reason: GapReason::ScanLimit, records, partitions: missing, cursor: &cursor }, out);
+    }
+
     /// Appends the `end`.
     pub fn end(&mut self, reason: EndReason, out: &mut Vec<u8>) {
         self.renderer.flush(out);

@@ -11,8 +11,9 @@ use std::{
 
 use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::telemetry::field;
+use futures::FutureExt;
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::{Instant, interval_at, sleep},
 };
@@ -28,9 +29,16 @@ use super::{
     shape::{Counts, Shaper, Verdict},
     walk_back,
 };
+use crate::metrics::Open;
 
 /// How many batches are shown before other things get their turn.
 const BATCHES_PER_TURN: usize = 8;
+
+/// How long records are shown before other things get their turn: on a thread that serves others too, and on one that may take long.
+const SLICE: Duration = Duration::from_millis(5);
+const SLICE_APART: Duration = Duration::from_millis(50);
+/// How many records are shown between two looks at the clock where each is quick.
+const RECORDS_PER_LOOK: usize = 64;
 
 /// Why nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,22 @@ pub enum Ended {
     Gone,
 }
 
+/// An account's part of what all share, so that one account cannot take it all. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Of the history readers' places.
+    pub readers: Arc<Semaphore>,
+    /// Of the threads that match patterns for follows.
+    pub matching: Arc<Semaphore>,
+}
+
+impl Share {
+    /// So many readers at one time, at least one, and one thread.
+    pub fn new(readers: usize) -> Self {
+        Self { readers: Arc::new(Semaphore::new(readers.max(1))), matching: Arc::new(Semaphore::new(1)) }
+    }
+}
+
 /// The parts of a running stream.
 struct Running<'e> {
     reading: Arc<Reading>,
@@ -49,20 +73,36 @@ struct Running<'e> {
     outbox: Outbox,
     ended: Pin<&'e mut (dyn Future<Output = EndReason> + Send)>,
     limit: Option<u64>,
+    follow: bool,
+    patterned: bool,
+    share: Share,
     reported: Counts,
     namespace: String,
 }
 
+/// How far showing a batch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// To its end.
+    All,
+    /// As far as one frame or one turn goes.
+    Some,
+    /// Up to a record before which this partition is to be looked back in.
+    LookBack(i32),
+    /// To the asked number of lines.
+    Limit,
+}
+
 impl Prepared {
-    /// Sends the stream to its end.
-    pub async fn run(self, outbox: Outbox, watch: Watch) {
+    /// Sends the stream to its end. `share` is the account's.
+    pub async fn run(self, outbox: Outbox, watch: Watch, share: Share) {
         let mut ended = pin!(watch.ended());
         let namespace = self.namespace.to_string();
         let Some(topic) = self.topic else {
             let mut shaper = self.shaper;
             let mut out = Vec::new();
             shaper.end(EndReason::Excluded, &mut out);
-            outbox.send(out, std::future::pending::<()>()).await;
+            outbox.finish(out).await;
             return;
         };
         let mut running = Running {
@@ -72,6 +112,9 @@ impl Prepared {
             outbox,
             ended: ended.as_mut() as Pin<&mut _>,
             limit: self.limit,
+            follow: self.follow,
+            patterned: self.patterned,
+            share,
             reported: Counts::default(),
             namespace,
         };
@@ -104,11 +147,22 @@ impl Running<'_> {
             }
             Plan::Last(walk) => {
                 let complete = Arc::new(AtomicBool::new(true));
-                let told = complete.clone();
+                let (told, follow) = (complete.clone(), self.follow);
                 self.blocking(move |history, shaper| match walk_back::last_lines(history, shaper, &walk) {
                     Ok(found) => {
                         told.store(found.complete, Ordering::Relaxed);
                         walk_back::begin(shaper, &found.spans);
+                        if history.valve.is_shut() {
+                            return HistoryEnd::Stopped;
+                        }
+                        if follow && !found.complete {
+                            // A range says so at its end; this stream may have none for a long time.
+                            let mut out = Vec::new();
+                            shaper.not_searched(&walk.before(&found.spans), &mut out);
+                            if history.valve.send(out).is_break() {
+                                return HistoryEnd::Stopped;
+                            }
+                        }
                         shaper.skip_lines(found.skip);
                         let end = history.send(shaper, found.spans, limit);
                         shaper.skip_lines(0);
@@ -163,11 +217,12 @@ impl Running<'_> {
                 biased;
                 reason = &mut self.ended => return Err(Ended::Because(reason)),
                 () = self.outbox.closed() => return Err(Ended::Gone),
-                batch = follower.batches.recv() => match batch {
+                // Before the batches, which may never pause.
+                _ = tick.tick() => self.heartbeat().await?,
+                batch = follower.recv() => match batch {
                     Some(batch) => self.show(batch, &mut follower).await?,
                     None => return Ok(()),
                 },
-                _ = tick.tick() => self.heartbeat().await?,
             }
         }
     }
@@ -203,35 +258,68 @@ impl Running<'_> {
         let mut batch = Some(first);
         let mut shown = 0;
         while let Some(now) = batch {
-            for record in now.records() {
-                let mut verdict = self.shaper().take(&record, &mut out);
-                while verdict == Verdict::LookBack {
-                    self.send(std::mem::take(&mut out)).await?;
-                    let partition = record.partition;
-                    self.blocking(move |history, shaper| match history.look_back(shaper, partition) {
-                        Ok(()) => HistoryEnd::Reached,
-                        Err(error) => history.unavailable(&error),
-                    })
-                    .await?;
-                    verdict = self.shaper().take(&record, &mut out);
-                }
-                if verdict == Verdict::Shown {
-                    if self.limit.is_some_and(|limit| self.shaper().counts().lines >= limit) {
+            let mut next = 0;
+            loop {
+                match self.shape(&now, &mut next, &mut out).await? {
+                    Shown::All => break,
+                    Shown::Some => {
+                        self.shaper().heartbeat_if_due(&mut out);
+                        self.send(std::mem::take(&mut out)).await?;
+                        if let Some(reason) = self.ended.as_mut().now_or_never() {
+                            return Err(Ended::Because(reason));
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    Shown::LookBack(partition) => {
+                        self.send(std::mem::take(&mut out)).await?;
+                        self.blocking(move |history, shaper| match history.look_back(shaper, partition) {
+                            Ok(()) => HistoryEnd::Reached,
+                            Err(error) => history.unavailable(&error),
+                        })
+                        .await?;
+                    }
+                    Shown::Limit => {
                         self.send(out).await?;
                         return Err(Ended::Because(EndReason::Limit));
-                    }
-                    if out.len() >= FRAME_BYTES {
-                        self.send(std::mem::take(&mut out)).await?;
                     }
                 }
             }
             shown += 1;
             let more = out.len() < FRAME_BYTES && shown < BATCHES_PER_TURN;
-            batch = if more { follower.batches.try_recv().ok() } else { None };
+            batch = if more { follower.try_recv() } else { None };
         }
         self.send(out).await?;
         self.report();
         Ok(())
+    }
+
+    /// Shows what one turn takes of a batch: here where that is quick, and on a thread of its own where patterns are matched.
+    async fn shape(&mut self, batch: &Arc<Batch>, next: &mut usize, out: &mut Vec<u8>) -> Result<Shown, Ended> {
+        let limit = self.limit;
+        if !self.patterned {
+            return Ok(show(self.shaper(), batch, next, limit, SLICE, RECORDS_PER_LOOK, out));
+        }
+        let turn = both(self.share.matching.clone(), self.reading.matching.clone());
+        let turn = tokio::select! {
+            biased;
+            reason = &mut self.ended => return Err(Ended::Because(reason)),
+            () = self.outbox.closed() => return Err(Ended::Gone),
+            turn = turn => turn.map_err(|_| Ended::Because(EndReason::Shutdown))?,
+        };
+        let mut shaper = self.shaper.take().expect("a stream's state is at hand between its steps");
+        let (batch, mut at, mut frame) = (batch.clone(), *next, std::mem::take(out));
+        let apart = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let shown = show(&mut shaper, &batch, &mut at, limit, SLICE_APART, 1, &mut frame);
+            (shaper, shown, at, frame)
+        });
+        let Ok((shaper, shown, at, frame)) = apart.await else {
+            tracing::error!("showing a batch panicked");
+            return Err(Ended::Gone);
+        };
+        self.shaper = Some(shaper);
+        (*next, *out) = (at, frame);
+        Ok(shown)
     }
 
     /// Does work that blocks, on a thread that may, with one of the readers' places.
@@ -244,12 +332,11 @@ impl Running<'_> {
         let stop = CancellationToken::new();
         let valve = Valve::new(self.outbox.clone(), stop.clone());
         let mut shaper = self.shaper.take().expect("a stream's state is at hand between its steps");
-        reading.metrics.readers.inc();
         let mut task: JoinHandle<(Box<Shaper>, HistoryEnd, bool)> = tokio::task::spawn_blocking(move || {
+            // Given back however the work ends.
+            let _held = (place, Open::new(&reading.metrics.readers));
             let history = History { kafka: &reading.kafka, topic: &topic, settings: &reading.settings, valve: &valve };
             let end = work(&history, &mut shaper);
-            drop(place);
-            reading.metrics.readers.dec();
             (shaper, end, valve.has_lost())
         });
         let (outcome, reason) = tokio::select! {
@@ -280,9 +367,8 @@ impl Running<'_> {
     }
 
     /// Waits for one of the readers' places.
-    async fn place(&mut self) -> Result<OwnedSemaphorePermit, Ended> {
-        let readers = self.reading.readers.clone();
-        let mut place = pin!(readers.acquire_owned());
+    async fn place(&mut self) -> Result<Permits, Ended> {
+        let mut place = pin!(both(self.share.readers.clone(), self.reading.readers.clone()));
         let every = self.reading.settings.heartbeat;
         let mut tick = interval_at(Instant::now() + every, every);
         loop {
@@ -325,7 +411,7 @@ impl Running<'_> {
         let mut out = Vec::new();
         shaper.end(reason, &mut out);
         // Whatever comes now, it is the last word: it waits for the connection, but not for ever.
-        self.outbox.send(out, std::future::ready(())).await;
+        self.outbox.finish(out).await;
         self.reading.metrics.ended(reason);
         let Counts { lines, scanned, .. } = shaper.counts();
         tracing::info!(
@@ -348,4 +434,37 @@ impl Running<'_> {
     fn shaper(&mut self) -> &mut Shaper {
         self.shaper.as_deref_mut().expect("a stream's state is at hand between its steps")
     }
+}
+
+/// A place among the account's, and one among all.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Waits for a place among the account's before one among all, so that an account that waits for itself keeps nobody waiting.
+async fn both(own: Arc<Semaphore>, all: Arc<Semaphore>) -> Result<Permits, AcquireError> {
+    let own = own.acquire_owned().await?;
+    Ok((own, all.acquire_owned().await?))
+}
+
+/// Shows the records of a batch from `next` on, for one turn: up to a frame or about as long as `slice`.
+fn show(
+    shaper: &mut Shaper,
+    batch: &Batch,
+    next: &mut usize,
+    limit: Option<u64>,
+    slice: Duration,
+    per_look: usize,
+    out: &mut Vec<u8>,
+) -> Shown {
+    let begun = std::time::Instant::now();
+    for record in batch.records_from(*next) {
+        match shaper.take(&record, out) {
+            Verdict::LookBack => return Shown::LookBack(record.partition),
+            Verdict::Shown if limit.is_some_and(|limit| shaper.counts().lines >= limit) => return Shown::Limit,
+            Verdict::Shown | Verdict::LeftOut => *next += 1,
+        }
+        if out.len() >= FRAME_BYTES || (next.is_multiple_of(per_look) && begun.elapsed() >= slice) {
+            return Shown::Some;
+        }
+    }
+    Shown::All
 }

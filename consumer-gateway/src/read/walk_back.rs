@@ -3,9 +3,13 @@
 //! The topic is read backwards in growing steps until enough lines are found whose order among the partitions is certain: nothing that lies
 //! before the step could have been sent after them.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use super::{
+    event::Missing,
     history::History,
     kafka::ReadError,
     position::Positions,
@@ -16,7 +20,10 @@ use super::{
 /// The fewest records of a partition that one step reads.
 const STEP_RECORDS_MIN: i64 = 256;
 /// How many records are searched between two looks at the clock.
-const RECORDS_PER_LOOK: u64 = 4096;
+const RECORDS_PER_LOOK: u64 = 1024;
+/// How many records go by between two looks at the clock, and how long it may take until the next look at the client.
+const RECORDS_PER_CLOCK: u64 = 16;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much longer each step is than the one before.
 const GROWTH: i64 = 4;
 
@@ -42,6 +49,43 @@ pub struct Found {
     pub skip: u64,
     /// Whether the search went as far as it had to.
     pub complete: bool,
+}
+
+/// Says when it is time to look whether the client is still there: every so many records, or some time where each takes long.
+#[derive(Debug)]
+pub struct Look {
+    records: u64,
+    since: Instant,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { records: 0, since: Instant::now() }
+    }
+}
+
+impl Look {
+    /// Counts one record, and says whether it is time.
+    pub fn is_due(&mut self) -> bool {
+        self.records += 1;
+        let due = self.records >= RECORDS_PER_LOOK
+            || (self.records.is_multiple_of(RECORDS_PER_CLOCK) && self.since.elapsed() >= LOOK_EVERY);
+        if due {
+            *self = Self::default();
+        }
+        due
+    }
+}
+
+impl Walk {
+    /// What of the walk lies before the spans.
+    pub fn before(&self, spans: &[Span]) -> Vec<Missing> {
+        let part = |span: &Span| {
+            let from = usize::try_from(span.partition).ok().and_then(|index| self.lows.get(index).copied());
+            Missing { partition: span.partition, from: from.unwrap_or(span.from), to: span.from }
+        };
+        spans.iter().map(part).filter(|part| part.from < part.to).collect()
+    }
 }
 
 /// Counts lines in merged order, and which of them surely are the last.
@@ -112,13 +156,14 @@ fn count(history: &History<'_>, shaper: &mut Shaper, spans: &[Span], lows: &[i64
     begin(&mut twin, spans);
     let mut tally = Tally::new(spans, lows);
     let (mut unused, mut failed) = (Vec::new(), None);
+    let mut look = Look::default();
     read(history.kafka, history.topic, spans, &mut |step| {
         let record: RawRecord<'_> = match step {
             Step::Record(record) => record,
             Step::Done { .. } => return ControlFlow::Continue(()),
             Step::Idle => return alive(history, shaper),
         };
-        if twin.counts().scanned % RECORDS_PER_LOOK == 0 && alive(history, shaper).is_break() {
+        if look.is_due() && alive(history, shaper).is_break() {
             return ControlFlow::Break(());
         }
         tally.begin(record.partition);
@@ -164,6 +209,24 @@ mod tests {
             tally.count();
         }
         assert_eq!((tally.lines, tally.certain()), (lines, certain), "{cut:?} {order:?}");
+    }
+
+    #[test]
+    fn a_look_is_due_after_many_records_or_long_ones() {
+        let mut look = Look::default();
+        let due: Vec<u64> = (1..=2 * RECORDS_PER_LOOK).filter(|_| look.is_due()).collect();
+        assert_eq!(due, [RECORDS_PER_LOOK, 2 * RECORDS_PER_LOOK]);
+        let Some(since) = Instant::now().checked_sub(LOOK_EVERY) else { return };
+        let mut slow = Look { records: 0, since };
+        assert_eq!((1..=RECORDS_PER_CLOCK).find(|_| slow.is_due()), Some(RECORDS_PER_CLOCK));
+    }
+
+    #[test]
+    fn what_was_not_searched_is_named() {
+        let walk = Walk { lines: 3, lows: vec![5, 0, 7], highs: vec![50, 50, 50], sent_until: None };
+        let spans = [Span::offsets(0, 20, 50), Span::offsets(1, 0, 50), Span::offsets(2, 9, 50)];
+        let part = |partition, from, to| Missing { partition, from, to };
+        assert_eq!(walk.before(&spans), [part(0, 5, 20), part(2, 7, 9)]);
     }
 
     #[test]

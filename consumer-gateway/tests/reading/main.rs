@@ -394,3 +394,68 @@ async fn namespaces_are_listed_with_what_they_hold() {
     let me: Value = serde_json::from_slice(&to_bytes(me.into_body(), 100_000).await.unwrap()).unwrap();
     assert_eq!((me["authority"].as_str(), me["account"].as_str()), (Some("local"), Some("payments")));
 }
+
+#[tokio::test]
+async fn a_follow_with_a_pattern_shows_what_matches_and_lives_while_nothing_does() {
+    let world = World::new("read: {heartbeat: 200ms}");
+    world.topic("logs.payments", 1);
+    let mut lines = world.follow(&format!("{LOGS}?follow=true&tail=0&grep=line+.*7$")).await;
+    assert_eq!(lines.next().await.unwrap()["event"], "heartbeat");
+    for round in 0..10_u64 {
+        world.send_many("logs.payments", 0, (round * 5..round * 5 + 5).map(line));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in [7, 17, 27, 37, 47] {
+        let shown = lines.next_but_heartbeats().await.unwrap();
+        assert_eq!(shown["log"], format!("line {number}"));
+    }
+    // Batches without a pause, of which none has a line that is asked for.
+    let (mut heartbeats, mut seq) = (0, 100);
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        world.send_many("logs.payments", 0, (seq..seq + 50).map(|seq| Sent { log: "no".into(), ..line(seq) }));
+        seq += 50;
+        if let Ok(next) = tokio::time::timeout(Duration::from_millis(1), lines.next()).await {
+            assert_eq!(next.unwrap()["event"], "heartbeat");
+            heartbeats += 1;
+        }
+    }
+    assert!(heartbeats >= 3, "{heartbeats} heartbeats in 2 s");
+}
+
+#[tokio::test]
+async fn a_follow_is_told_what_its_tail_did_not_search() {
+    let world = World::new("read: {tail_scan_records_max: 1000}");
+    world.topic("logs.payments", 1);
+    world.send_many("logs.payments", 0, (0..3000).map(line));
+    let range = world.range(&format!("{LOGS}?tail=2&grep=line+7$")).await;
+    assert_eq!(range.last().unwrap()["reason"], "scan_limit");
+    let mut lines = world.follow(&format!("{LOGS}?follow=true&tail=2&grep=line+7$")).await;
+    let gap = lines.next_but_heartbeats().await.unwrap();
+    assert_eq!((gap["event"].as_str(), gap["reason"].as_str()), (Some("gap"), Some("scan_limit")));
+    let to = gap["partitions"][0]["to"].as_u64().unwrap();
+    assert_eq!((gap["partitions"][0]["from"].as_u64(), gap["records"].as_u64()), (Some(0), Some(to)));
+    assert!(to > 0 && to <= 2000, "{to}");
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_keep_no_place_from_another_account() {
+    let world = World::new("read: {readers_max: 4}");
+    world.topic("logs.payments", 1);
+    let wide = "x".repeat(10_000);
+    world.send_many("logs.payments", 0, (0..400).map(|seq| Sent { log: wide.clone(), ..line(seq) }));
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(world.follow(&format!("{LOGS}?tail=400")).await);
+    }
+    for _ in 0..100 {
+        if world.metrics().contains("fairlead_gateway_readers_open 1\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(world.metrics().contains("fairlead_gateway_readers_open 1\n"), "{}", world.metrics());
+    drop(idle);
+    assert_eq!(logs(&world.range(&format!("{LOGS}?tail=3")).await).len(), 3, "the place is given back");
+}

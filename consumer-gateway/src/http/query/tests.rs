@@ -76,6 +76,8 @@ fn what_is_wrong_is_named() {
         ("since=", "since"),
         ("until=x", "until"),
         ("until=1m&follow=true", "until"),
+        ("since=1m&until=2m", "since"),
+        ("since=2026-11-19T10:00:01Z&until=2026-11-19T10:00:00Z&tail=3", "since"),
         ("late=1m", "late"),
         ("until=1m&late=x", "late"),
         ("limit=0", "limit"),
