@@ -22,8 +22,14 @@ const HEADER_BYTES: usize = 2 + NONCE_LEN;
 const PURPOSE: &[u8] = b"fairlead cursor\x01";
 const ID_KNOWN: u8 = 1;
 
-/// The longest cursor text that is looked at, in bytes.
-pub const CURSOR_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The longest cursor text that is looked at, in bytes. It fits into a query with room for the other parameters.
+pub const CURSOR_TEXT_BYTES_MAX: usize = 28 * 1024;
+/// How many partitions a topic may have so that each of its cursors fits, whatever the offsets are.
+pub const PARTITIONS_MAX: usize = 2048;
+
+/// The longest cursor of so many partitions: mark and count take at most 20 bytes, each offset 10.
+const LONGEST: usize = (HEADER_BYTES + 20 + 10 * PARTITIONS_MAX + TAG_BYTES).div_ceil(3) * 4;
+const _: () = assert!(LONGEST <= CURSOR_TEXT_BYTES_MAX);
 
 /// The keys that seal and open cursors. Cheap to clone; prints nothing of the keys.
 #[derive(Clone)]
@@ -46,7 +52,7 @@ pub enum KeysError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
     /// Longer than [`CURSOR_TEXT_BYTES_MAX`].
-    #[error("a cursor has at most 16384 characters")]
+    #[error("a cursor has at most {CURSOR_TEXT_BYTES_MAX} characters")]
     TooLong,
     /// Not base64url, cut, changed, of another version, of a key that is gone, or made for another namespace.
     #[error("not a cursor of this namespace")]

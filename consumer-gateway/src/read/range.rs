@@ -25,6 +25,8 @@ use super::{
 
 /// How long one wait for a record takes before the visitor may do something else.
 const WAIT: Duration = Duration::from_millis(50);
+/// How long a partition whose end lies before the span's is left alone before its end is asked for again.
+const END_PAUSE: Duration = Duration::from_millis(200);
 /// How many records are read between two looks at the consumer's own events.
 const RECORDS_PER_LOOK: u32 = 4096;
 
@@ -65,6 +67,44 @@ struct Lane {
     begun: bool,
     done: bool,
     heard: Instant,
+    /// Where the last record ended.
+    next: i64,
+    end: End,
+}
+
+/// What is known of a partition's end, when it is told before the span's end was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing was told.
+    Untold,
+    /// It was told, but the partition ends elsewhere: a replica that lags told it, or the question was not answered at this time.
+    Doubted(Instant),
+    /// The partition reaches the span's end, and is read once more from where its records ended: if its end is told again, nothing lies there
+    /// but what compaction and transactions leave.
+    Confirmed,
+}
+
+impl Lane {
+    fn new(span: Span) -> Self {
+        Self { span, begun: false, done: false, heard: Instant::now(), next: span.from, end: End::Untold }
+    }
+
+    /// Whether the told end of the partition may be believed without a question.
+    fn is_at_end(&self) -> bool {
+        self.next >= self.span.to || self.end == End::Confirmed
+    }
+
+    /// Whether the partition's end is to be asked for again.
+    fn asks_again(&self) -> bool {
+        matches!(self.end, End::Doubted(at) if at.elapsed() >= END_PAUSE)
+    }
+
+    /// Takes where the partition ends, if that was answered. Returns whether to read once more.
+    fn answer(&mut self, high: Option<i64>) -> bool {
+        let reaches = high.is_some_and(|high| high >= self.span.to);
+        self.end = if reaches { End::Confirmed } else { End::Doubted(Instant::now()) };
+        reaches
+    }
 }
 
 impl Span {
@@ -124,7 +164,7 @@ fn read_with(
         queues.push(queue.ok_or_else(|| fail(KafkaError::Subscription("no queue for a partition".into())))?);
     }
     consumer.assign(&assignment).map_err(fail)?;
-    let mut merge = Merge::new(topic, spans, &queues, patience);
+    let mut merge = Merge::new(consumer, topic, spans, &queues, patience);
     let mut until_look = 0;
     loop {
         if until_look == 0 {
@@ -151,6 +191,7 @@ fn read_with(
 }
 
 struct Merge<'q> {
+    consumer: &'q KafkaConsumer,
     topic: &'q TopicName,
     queues: &'q [PartitionQueue<Context>],
     lanes: Vec<Lane>,
@@ -159,12 +200,30 @@ struct Merge<'q> {
 }
 
 impl<'q> Merge<'q> {
-    fn new(topic: &'q TopicName, spans: &[Span], queues: &'q [PartitionQueue<Context>], patience: Duration) -> Self {
-        let now = Instant::now();
-        let lanes: Vec<_> =
-            spans.iter().map(|span| Lane { span: *span, begun: false, done: false, heard: now }).collect();
+    fn new(
+        consumer: &'q KafkaConsumer,
+        topic: &'q TopicName,
+        spans: &[Span],
+        queues: &'q [PartitionQueue<Context>],
+        patience: Duration,
+    ) -> Self {
+        let lanes: Vec<_> = spans.iter().copied().map(Lane::new).collect();
         let heads = lanes.iter().map(|_| None).collect();
-        Self { topic, queues, lanes, heads, patience }
+        Self { consumer, topic, queues, lanes, heads, patience }
+    }
+
+    /// Asks where a lane's partition ends, and reads it once more if it reaches the span's end. What is not answered is asked again.
+    fn ask_end(&mut self, lane: usize) {
+        let state = &mut self.lanes[lane];
+        let wait = self.patience.saturating_sub(state.heard.elapsed()).max(WAIT);
+        let (topic, partition) = (self.topic.as_str(), state.span.partition);
+        let high = self.consumer.fetch_watermarks(topic, partition, wait).ok().map(|(_, high)| high);
+        if state.answer(high)
+            && let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(state.next), wait)
+        {
+            tracing::debug!(error = %error, topic, partition, "a partition is not read once more yet");
+            state.end = End::Doubted(Instant::now());
+        }
     }
 
     /// Tells the next record. Continues with whether something was at hand; breaks at the end.
@@ -189,6 +248,7 @@ impl<'q> Merge<'q> {
                             }
                         }
                     }
+                    Some(Err(KafkaError::PartitionEOF(_))) if !self.lanes[lane].is_at_end() => self.ask_end(lane),
                     Some(Err(KafkaError::PartitionEOF(_))) => {
                         self.lanes[lane].done = true;
                         let Span { partition, to, .. } = self.lanes[lane].span;
@@ -202,7 +262,12 @@ impl<'q> Merge<'q> {
                     None if self.lanes[lane].heard.elapsed() > self.patience => {
                         return Err(ReadError::Silent { topic: self.topic.clone() });
                     }
-                    None => return Ok(ControlFlow::Continue(false)),
+                    None => {
+                        if self.lanes[lane].asks_again() {
+                            self.ask_end(lane);
+                        }
+                        return Ok(ControlFlow::Continue(false));
+                    }
                 }
             }
         }
@@ -221,7 +286,7 @@ impl<'q> Merge<'q> {
         };
         let mut flow = visit(Step::Record(record));
         let Span { partition, to, .. } = self.lanes[lane].span;
-        if flow.is_continue() && message.offset() + 1 >= to {
+        if flow.is_continue() && message.offset().saturating_add(1) >= to {
             self.lanes[lane].done = true;
             flow = visit(Step::Done { partition, offset: to });
         }
@@ -237,12 +302,12 @@ impl<'q> Merge<'q> {
         state.heard = Instant::now();
         let (offset, sent) = (message.offset(), sent(&message));
         // Never from another topic or partition, never twice, whatever the client hands out.
-        if message.topic() != self.topic.as_str()
-            || message.partition() != state.span.partition
-            || offset < state.span.from
+        if message.topic() != self.topic.as_str() || message.partition() != state.span.partition || offset < state.next
         {
             return None;
         }
+        state.next = offset.saturating_add(1);
+        state.end = End::Untold;
         let not_found = !state.begun && state.span.sent_from.is_some_and(|from| sent < from);
         state.begun = true;
         if not_found || offset >= state.span.to {
@@ -296,5 +361,27 @@ pub fn check(topic: &TopicName, error: KafkaError) -> Result<(), ReadError> {
             tracing::debug!(error = %error, topic = topic.as_str(), "reading goes on after an error");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_told_end_is_believed_at_the_spans_end_or_when_it_is_confirmed() {
+        let mut lane = Lane::new(Span::offsets(0, 5, 10));
+        assert!(!lane.is_at_end() && !lane.asks_again(), "nothing was read");
+        for (high, confirmed) in [(Some(7), false), (None, false), (Some(9), false), (Some(10), true), (Some(99), true)]
+        {
+            assert_eq!((lane.answer(high), lane.is_at_end()), (confirmed, confirmed), "{high:?}");
+        }
+        assert!(!lane.answer(Some(9)) && !lane.asks_again(), "not at once");
+        lane.end = End::Doubted(Instant::now() - END_PAUSE);
+        assert!(lane.asks_again());
+        (lane.next, lane.end) = (9, End::Untold);
+        assert!(!lane.is_at_end());
+        lane.next = 10;
+        assert!(lane.is_at_end(), "the last record of the span was read");
     }
 }

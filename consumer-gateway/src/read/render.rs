@@ -6,8 +6,9 @@ use super::{repeats::Id, scan::View};
 
 /// How much of a long line is kept while its pieces come, in bytes; beyond it the line is broken.
 const JOINED_BYTES_MAX: usize = 1 << 20;
-/// How many long lines are joined at one time.
+/// How many long lines are joined at one time, and how many bytes of them are kept; beyond it the one that was begun first is broken.
 const JOINS_MAX: usize = 64;
+const JOINS_BYTES_MAX: usize = 4 << 20;
 
 /// Whether a line of text begins with where it comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,10 +41,15 @@ pub enum Format {
 pub struct Renderer {
     format: Format,
     joins: HashMap<Id, Join>,
+    /// What all joins hold.
+    joined_bytes: usize,
+    begun: u64,
 }
 
 #[derive(Debug)]
 struct Join {
+    /// In which order the joins were begun.
+    begun: u64,
     seq: u64,
     next: u64,
     start: Vec<u8>,
@@ -63,7 +69,7 @@ impl Format {
 impl Renderer {
     /// Renders in a format.
     pub fn new(format: Format) -> Self {
-        Self { format, joins: HashMap::new() }
+        Self { format, joins: HashMap::new(), joined_bytes: 0, begun: 0 }
     }
 
     /// The format.
@@ -84,8 +90,19 @@ impl Renderer {
     /// Appends what was begun and not ended: pieces of long lines whose rest did not come.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
         let mut rest: Vec<_> = self.joins.drain().map(|(_, join)| join).collect();
-        rest.sort_by(|a, b| (&a.start, a.seq).cmp(&(&b.start, b.seq)));
+        self.joined_bytes = 0;
+        rest.sort_by_key(|join| join.begun);
         rest.iter().for_each(|join| join.write(out));
+    }
+
+    /// Ends what was begun of a source's long line, if anything was.
+    pub fn finish(&mut self, source: Id, out: &mut Vec<u8>) {
+        if !self.joins.is_empty()
+            && let Some(join) = self.joins.remove(&source)
+        {
+            self.joined_bytes = self.joined_bytes.saturating_sub(join.bytes());
+            join.write(out);
+        }
     }
 
     fn text(&mut self, view: &View<'_>, prefix: bool, timestamps: bool, out: &mut Vec<u8>) {
@@ -93,52 +110,69 @@ impl Renderer {
         let source = view.origin.source;
         let Some(chunk) = view.chunk else {
             // A line of the same source ends whatever was begun before it.
-            if !self.joins.is_empty()
-                && let Some(join) = self.joins.remove(&source)
-            {
-                join.write(out);
-            }
+            self.finish(source, out);
+            let at = out.len();
             write_start(view, prefix, timestamps, out);
             escape_into(&log, out);
-            out.push(b'\n');
+            end_line(at, out);
             return;
         };
-        if self.joins.get(&source).is_some_and(|join| join.seq != view.seq || join.next < chunk.offset)
-            && let Some(join) = self.joins.remove(&source)
-        {
-            join.write(out);
+        if self.joins.get(&source).is_some_and(|join| join.seq != view.seq || join.next < chunk.offset) {
+            self.finish(source, out);
         }
-        if self.joins.len() >= JOINS_MAX && !self.joins.contains_key(&source) {
-            self.flush(out);
-        }
-        let join = self.joins.entry(source).or_insert_with(|| {
+        if !self.joins.contains_key(&source) {
             let mut start = Vec::new();
             write_start(view, prefix, timestamps, &mut start);
-            Join { seq: view.seq, next: chunk.offset, start, text: String::new() }
-        });
-        // By offset: a piece that was cut another way after a restart brings only what is new.
-        let known = usize::try_from(join.next - chunk.offset).unwrap_or(usize::MAX);
-        if let Some(new) = log.get(known..) {
-            join.text.push_str(new);
-            join.next += new.len() as u64;
+            self.begun += 1;
+            let join = Join { begun: self.begun, seq: view.seq, next: chunk.offset, start, text: String::new() };
+            self.joined_bytes += join.bytes();
+            self.joins.insert(source, join);
         }
-        let full = join.text.len() >= JOINED_BYTES_MAX;
+        let Some(join) = self.joins.get_mut(&source) else { return };
+        // By offset: a piece that was cut another way after a restart brings only what is new.
+        let mut known = usize::try_from(join.next.saturating_sub(chunk.offset)).unwrap_or(usize::MAX).min(log.len());
+        while !log.is_char_boundary(known) {
+            known -= 1;
+        }
+        let new = &log[known..];
+        join.text.push_str(new);
+        join.next = join.next.saturating_add(new.len() as u64);
+        self.joined_bytes += new.len();
         if chunk.last {
+            self.finish(source, out);
+        } else if join.text.len() >= JOINED_BYTES_MAX {
             join.write(out);
-            self.joins.remove(&source);
-        } else if full {
-            join.write(out);
-            join.text.clear();
+            self.joined_bytes = self.joined_bytes.saturating_sub(join.text.len());
+            join.text = String::new();
+        }
+        while self.joins.len() > JOINS_MAX || self.joined_bytes > JOINS_BYTES_MAX {
+            let Some(oldest) = self.joins.iter().min_by_key(|(_, join)| join.begun).map(|(source, _)| *source) else {
+                break;
+            };
+            self.finish(oldest, out);
         }
     }
 }
 
 impl Join {
+    fn bytes(&self) -> usize {
+        self.start.len() + self.text.len()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
+        let at = out.len();
         out.extend_from_slice(&self.start);
         escape_into(&self.text, out);
-        out.push(b'\n');
+        end_line(at, out);
     }
+}
+
+/// Ends the line that begins at `at`. Only our events begin with `#`.
+fn end_line(at: usize, out: &mut Vec<u8>) {
+    if out.get(at) == Some(&b'#') {
+        out.splice(at..=at, *b"\\x23");
+    }
+    out.push(b'\n');
 }
 
 /// Appends the value with `"cursor"` as its last member. The value is a JSON object with members, which the scan has checked.

@@ -2,10 +2,10 @@
 //!
 //! The router sends again what it cannot prove delivered, under the same numbers; a producer may repeat a batch on its own. Seen is a set of
 //! numbers and never a high-water mark: after a refusal a log can read R2, R1, R2 (`docs/reliability.md`). A chunk of a long line is a repeat
-//! only if its range of bytes was seen. Everything here is bounded; what is forgotten can only show a repeat, never hide a line.
+//! only if its range of bytes was seen, or all of the lines that its end covers. Everything here is bounded; what is forgotten can only show a repeat, never hide a line.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::OnceLock,
 };
@@ -16,6 +16,8 @@ const SOURCES_MAX: usize = 4096;
 const RUNS_MAX: usize = 64;
 /// How many long lines of one source have their chunks remembered.
 const LONG_LINES_MAX: usize = 4;
+/// How many long lines of one source are known to have been seen up to some byte.
+const LONG_DONE_MAX: usize = 16;
 /// How many notices one stream remembers.
 const NOTICES_MAX: usize = 1024;
 
@@ -72,6 +74,7 @@ struct Source {
     used: u64,
     numbers: Runs,
     long_lines: Vec<LongLine>,
+    long_done: VecDeque<LongDone>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +83,13 @@ struct LongLine {
     bytes: Runs,
     /// Where the line ends, and how many physical lines it covers: known once its last piece came.
     end: Option<(u64, u64)>,
+}
+
+/// A long line that was seen from its beginning. What was sent again may be longer: a fragment that had not come the first time.
+#[derive(Clone, Copy, Debug)]
+struct LongDone {
+    seq: u64,
+    bytes: u64,
 }
 
 /// Sorted, disjoint, half-open ranges.
@@ -92,19 +102,10 @@ impl Seen {
         match *covers {
             Covers::Notice(id) => self.notices.contains_key(&id),
             Covers::Lines { seq, lines } => {
-                lines > 0
-                    && self
-                        .sources
-                        .get(&source)
-                        .is_some_and(|source| source.numbers.covers(seq, seq.saturating_add(lines)))
+                self.sources.get(&source).is_some_and(|source| source.has_lines(seq, lines))
             }
-            Covers::Piece { seq, offset, bytes, .. } => self.sources.get(&source).is_some_and(|source| {
-                let end = offset.saturating_add(bytes);
-                source.numbers.covers(seq, seq.saturating_add(1))
-                    || source
-                        .long_lines
-                        .iter()
-                        .any(|line| line.seq == seq && line.bytes.covers(offset, end.max(offset.saturating_add(1))))
+            Covers::Piece { seq, lines, offset, bytes, last } => self.sources.get(&source).is_some_and(|source| {
+                (last && source.has_lines(seq, lines)) || source.has_bytes(seq, offset, bytes, last)
             }),
         }
     }
@@ -122,7 +123,7 @@ impl Seen {
         let entry = self.sources.entry(source).or_default();
         entry.used = now;
         match *covers {
-            Covers::Lines { seq, lines } => entry.numbers.add(seq, seq.saturating_add(lines)),
+            Covers::Lines { seq, lines } => entry.add_lines(seq, lines),
             Covers::Piece { seq, lines, offset, bytes, last } => entry.add_piece(seq, lines, offset, bytes, last),
             Covers::Notice(_) => {}
         }
@@ -132,29 +133,65 @@ impl Seen {
 }
 
 impl Source {
+    /// Numbers past the last one are no lines that a router wrote: such a record is never a repeat.
+    fn has_lines(&self, seq: u64, lines: u64) -> bool {
+        lines > 0 && seq.checked_add(lines).is_some_and(|end| self.numbers.covers(seq, end))
+    }
+
+    fn add_lines(&mut self, seq: u64, lines: u64) {
+        if let Some(end) = seq.checked_add(lines) {
+            self.numbers.add(seq, end);
+        }
+    }
+
+    fn has_bytes(&self, seq: u64, offset: u64, bytes: u64, last: bool) -> bool {
+        let Some(end) = offset.checked_add(bytes) else { return false };
+        self.done(seq).is_some_and(|done| end <= done)
+            || self.long_lines.iter().any(|line| {
+                line.seq == seq
+                    && match bytes {
+                        // A piece without a byte only says where the line ends.
+                        0 => last && line.end.is_some_and(|(known, _)| known == end),
+                        _ => line.bytes.covers(offset, end),
+                    }
+            })
+    }
+
+    /// Up to which byte the line that begins at `seq` was seen from its beginning.
+    fn done(&self, seq: u64) -> Option<u64> {
+        self.long_done.iter().find(|done| done.seq == seq).map(|done| done.bytes)
+    }
+
     fn add_piece(&mut self, seq: u64, lines: u64, offset: u64, bytes: u64, last: bool) {
-        if self.numbers.covers(seq, seq.saturating_add(1)) {
+        let Some(end) = offset.checked_add(bytes) else { return };
+        let done = self.done(seq);
+        if done.is_some_and(|done| end <= done) {
             return;
         }
         let at = self.long_lines.iter().position(|line| line.seq == seq).unwrap_or_else(|| {
             if self.long_lines.len() == LONG_LINES_MAX {
                 self.long_lines.remove(0);
             }
-            self.long_lines.push(LongLine { seq, ..LongLine::default() });
+            let mut line = LongLine { seq, ..LongLine::default() };
+            line.bytes.add(0, done.unwrap_or(0));
+            self.long_lines.push(line);
             self.long_lines.len() - 1
         });
         let line = &mut self.long_lines[at];
-        let end = offset.saturating_add(bytes);
-        // An empty last piece still is one place of the line, so that it can be known again.
-        line.bytes.add(offset, end.max(offset.saturating_add(1)));
+        line.bytes.add(offset, end);
         if last {
             line.end = Some((end, lines));
         }
         if let Some((end, lines)) = line.end
-            && line.bytes.covers(0, end)
+            && (end == 0 || line.bytes.covers(0, end))
         {
-            self.numbers.add(seq, seq.saturating_add(lines.max(1)));
             self.long_lines.remove(at);
+            self.add_lines(seq, lines.max(1));
+            self.long_done.retain(|done| done.seq != seq);
+            if self.long_done.len() == LONG_DONE_MAX {
+                self.long_done.pop_front();
+            }
+            self.long_done.push_back(LongDone { seq, bytes: end });
         }
     }
 }

@@ -5,19 +5,22 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, hash_map::DefaultHasher},
+    collections::{HashMap, VecDeque, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use fairlead_contract::record::{Chunk, Record};
 use memchr::{memchr2, memmem};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::repeats::{Covers, Id};
 
-/// How many heads one stream keeps.
+/// How many heads one stream keeps, and how many bytes of them. Beyond it the one that was learned first is forgotten.
 const HEADS_MAX: usize = 1024;
+const HEADS_BYTES_MAX: usize = 256 * 1024;
+/// The longest head that is kept, in bytes; records with a longer one are parsed in full.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How many heads one Kafka key keeps: a container's two streams, over some restarts and changes of metadata.
 const HEADS_PER_KEY_MAX: usize = 8;
 
@@ -72,7 +75,9 @@ pub struct Unreadable;
 #[derive(Debug, Default)]
 pub struct Scanner {
     heads: HashMap<u64, Vec<Head>>,
-    count: usize,
+    /// The keys of all heads, in the order in which they were learned.
+    order: VecDeque<u64>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -130,11 +135,11 @@ impl Scanner {
                 if value.starts_with(&head.bytes)
                     && let Some(tail) = Tail::scan(&text[head.bytes.len()..])
                 {
-                    return Ok(tail.view(head.origin.clone()));
+                    return checked(tail.view(head.origin.clone()), value);
                 }
             }
         }
-        let view = parse(value)?;
+        let view = checked(parse(value)?, value)?;
         if clean && view.notice.is_none() {
             self.learn(key_hash, text, &view);
         }
@@ -142,24 +147,45 @@ impl Scanner {
     }
 
     fn learn(&mut self, key_hash: u64, text: &str, view: &View<'_>) {
-        let Some(length) = head_length(text) else { return };
+        let Some(length) = head_length(text).filter(|length| *length <= HEAD_BYTES_MAX) else { return };
         let Some(tail) = Tail::scan(&text[length..]) else { return };
         if (tail.seq, tail.lines, tail.again, tail.chunk, tail.time, tail.stream)
             != (view.seq, view.lines, view.again, view.chunk, &*view.time, &*view.stream)
         {
             return;
         }
-        if self.count >= HEADS_MAX {
-            self.heads.clear();
-            self.count = 0;
+        if self.heads.get(&key_hash).is_some_and(|heads| heads.len() >= HEADS_PER_KEY_MAX) {
+            self.forget(key_hash);
         }
-        let heads = self.heads.entry(key_hash).or_default();
-        if heads.len() == HEADS_PER_KEY_MAX {
-            heads.remove(0);
-            self.count -= 1;
+        while self.order.len() >= HEADS_MAX || self.bytes + length > HEADS_BYTES_MAX {
+            let Some(oldest) = self.order.front().copied() else { break };
+            self.forget(oldest);
         }
-        self.count += 1;
-        heads.push(Head { bytes: text.as_bytes()[..length].into(), origin: view.origin.clone() });
+        self.order.push_back(key_hash);
+        self.bytes += length;
+        let head = Head { bytes: text.as_bytes()[..length].into(), origin: view.origin.clone() };
+        self.heads.entry(key_hash).or_default().push(head);
+    }
+
+    /// Forgets the first head that was learned of a key.
+    fn forget(&mut self, key_hash: u64) {
+        if let Some(at) = self.order.iter().position(|key| *key == key_hash) {
+            self.order.remove(at);
+        }
+        let Some(heads) = self.heads.get_mut(&key_hash) else { return };
+        self.bytes -= heads.remove(0).bytes.len();
+        if heads.is_empty() {
+            self.heads.remove(&key_hash);
+        }
+    }
+}
+
+/// Refuses a piece that would end past the largest number: nobody could tell where it lies.
+fn checked<'a>(view: View<'a>, value: &[u8]) -> Result<View<'a>, Unreadable> {
+    // A text is never longer than it is written in JSON.
+    match view.chunk.is_none_or(|chunk| chunk.offset.checked_add(value.len() as u64).is_some()) {
+        true => Ok(view),
+        false => Err(Unreadable),
     }
 }
 
@@ -176,11 +202,19 @@ fn parse(value: &[u8]) -> Result<View<'_>, Unreadable> {
     }
     #[derive(Deserialize)]
     struct Names {
-        event: Option<IgnoredAny>,
+        #[serde(default, deserialize_with = "there")]
+        event: bool,
+        #[serde(default, deserialize_with = "there")]
+        cursor: bool,
+    }
+    /// Whatever the value is, `null` too.
+    fn there<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+        IgnoredAny::deserialize(from).map(|_| true)
     }
     let record = Record::parse(value).map_err(|_| Unreadable)?;
-    // `event` tells our own events from records, so no record may have such a member.
-    if serde_json::from_slice::<Names>(value).map_err(|_| Unreadable)?.event.is_some() {
+    // `event` tells our own events from records, and `cursor` is what we add to them: no record may have such members.
+    let reserved = serde_json::from_slice::<Names>(value).map_err(|_| Unreadable)?;
+    if reserved.event || reserved.cursor {
         return Err(Unreadable);
     }
     let notice = record.fairlead.notice.map(|raw| match serde_json::from_str::<Notice<'_>>(raw.get()) {

@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use fairlead_contract::namespace::Namespace;
+use fairlead_contract::{namespace::Namespace, record::Chunk};
 
+use self::lines::Lines;
 use super::{
     cursor::{Sealer, TopicMark},
     event::{EndReason, Event, GapReason, Missing, Withheld},
@@ -13,8 +14,10 @@ use super::{
     position::Positions,
     render::{Format, Renderer},
     repeats::Seen,
-    scan::Scanner,
+    scan::{Scanner, View},
 };
+
+mod lines;
 
 /// One record as Kafka holds it.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub enum Verdict {
 /// What a stream counted, for metrics and its `end`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Lines written.
+    /// Lines written: records, or in text whole lines.
     pub lines: u64,
     /// Records looked at.
     pub scanned: u64,
@@ -68,6 +71,7 @@ pub struct Shaper {
     look_back: Option<Positions>,
     /// Where the first line begins that was shown.
     first: Option<Positions>,
+    lines: Lines,
     skip: u64,
     skipped: u64,
     counts: Counts,
@@ -106,6 +110,7 @@ impl Shaper {
             live_from: None,
             look_back: None,
             first: None,
+            lines: Lines::default(),
             skip: 0,
             skipped: 0,
             counts: Counts::default(),
@@ -201,22 +206,31 @@ impl Shaper {
             self.counts.withheld.repeats += 1;
             return self.left_out(record);
         }
+        let chunk = self.note(&view);
         let begin = self.positions.get(record.partition);
         let live = self
             .live_from
             .as_ref()
             .is_some_and(|from| from.get(record.partition).is_none_or(|from| record.offset >= from));
         if !(live || self.filter.takes_time(&view.time)) || !self.filter.takes_text(&view) {
-            return self.left_out(record);
-        }
-        self.positions.advance(record.partition, record.offset + 1);
-        self.counts.scanned += 1;
-        if self.skip > 0 {
-            self.skip -= 1;
-            self.skipped += 1;
+            self.left_out(record);
+            if chunk.is_some_and(|chunk| chunk.last) && self.lines.end(view.origin.source) > 0 {
+                // The line ends with a piece that was not asked for.
+                self.renderer.finish(view.origin.source, out);
+                self.counts.lines += 1;
+                return Verdict::Shown;
+            }
             return Verdict::LeftOut;
         }
-        self.counts.lines += 1;
+        self.left_out(record);
+        if self.is_skipped(&view, chunk) {
+            return Verdict::LeftOut;
+        }
+        match chunk {
+            None => self.counts.lines += 1,
+            Some(chunk) if chunk.last => self.counts.lines += self.lines.end(view.origin.source),
+            Some(_) => {}
+        }
         if self.first.is_none() {
             let mut first = self.positions.clone();
             first.set(record.partition, begin.unwrap_or(record.offset));
@@ -225,6 +239,38 @@ impl Shaper {
         let (sealer, positions) = (&mut self.sealer, &self.positions);
         self.renderer.record(&view, record.value, |out| sealer.seal_into(positions, out), out);
         Verdict::Shown
+    }
+
+    /// Notes a record that may belong to a long line. Returns it as a piece where pieces are joined: in text.
+    fn note(&mut self, view: &View<'_>) -> Option<Chunk> {
+        if self.renderer.format() == Format::Ndjson {
+            return None;
+        }
+        self.counts.lines += self.lines.begin(view.origin.source, view.seq, view.chunk);
+        view.chunk
+    }
+
+    /// Whether the record is one of the first lines that are counted but not written, or a piece of one. The rest of a line whose beginning is
+    /// not there is no line of its own.
+    fn is_skipped(&mut self, view: &View<'_>, chunk: Option<Chunk>) -> bool {
+        let Some((chunk, open)) = chunk.zip(self.lines.open(view.origin.source)) else {
+            let skipped = self.skip > 0;
+            self.skip -= u64::from(skipped);
+            self.skipped += u64::from(skipped);
+            return skipped;
+        };
+        if !open.taken {
+            open.taken = true;
+            open.skipped = self.skip > 0;
+            let counted = u64::from(open.skipped && open.whole);
+            self.skip -= counted;
+            self.skipped += counted;
+        }
+        let skipped = open.skipped;
+        if skipped && chunk.last {
+            self.lines.end(view.origin.source);
+        }
+        skipped
     }
 
     /// From where a partition's repeats were shown by an earlier stream, while nobody has looked there.
@@ -295,6 +341,7 @@ impl Shaper {
     /// Appends the `end`.
     pub fn end(&mut self, reason: EndReason, out: &mut Vec<u8>) {
         self.renderer.flush(out);
+        self.counts.lines += self.lines.end_all();
         let cursor = self.cursor();
         let Counts { lines, withheld, .. } = self.counts;
         let start = self.first.as_ref().map(|first| self.sealer.seal(first));

@@ -55,6 +55,15 @@ fn refuses_what_it_did_not_make_for_this_namespace() {
 }
 
 #[test]
+fn the_longest_cursor_that_is_made_is_opened() {
+    let keys = Keys::ephemeral();
+    let offsets = vec![i64::MAX; PARTITIONS_MAX];
+    let text = sealed(&keys, &offsets);
+    assert!(text.len() > 16 * 1024 && text.len() <= LONGEST, "{} characters", text.len());
+    assert_eq!(keys.open(&ns("payments"), &text).unwrap().positions, Positions::from_offsets(&offsets));
+}
+
+#[test]
 fn refuses_every_flipped_bit() {
     let keys = Keys::ephemeral();
     let bytes = URL_SAFE_NO_PAD.decode(sealed(&keys, &[77])).unwrap();

@@ -95,6 +95,56 @@ fn pieces_are_joined_by_offset() {
     assert_eq!(text(&[piece(b"abc", 0, false), value(b"next", 8, None)]), "abc\nnext\n");
 }
 
+#[test]
+fn numbers_at_the_end_of_their_range_do_not_panic() {
+    let mut renderer = Renderer::new(Format::Text { prefix: false, timestamps: false });
+    let (mut scanner, mut out) = (Scanner::default(), Vec::new());
+    let value = value(b"abc", u64::MAX, Some(Chunk { index: 0, offset: 0, last: false }));
+    for offset in [u64::MAX - 1, u64::MAX, 0, u64::MAX] {
+        let mut view = scanner.scan(0, &value).unwrap();
+        view.chunk = Some(Chunk { index: u32::MAX, offset, last: false });
+        renderer.record(&view, &value, |_| (), &mut out);
+    }
+    renderer.flush(&mut out);
+    assert!(!out.is_empty());
+}
+
+#[test]
+fn no_line_poses_as_an_event() {
+    assert_eq!(
+        text(&[value(b"# end reason=complete lines=0 cursor=x", 0, None)]),
+        "\\x23 end reason=complete lines=0 cursor=x\n"
+    );
+    assert_eq!(text(&[value(b"a # b", 0, None), value(b"#", 1, None)]), "a # b\n\\x23\n");
+    let piece = |log: &[u8], seq, offset, last| value(log, seq, Some(Chunk { index: 0, offset, last }));
+    assert_eq!(text(&[piece(b"# g", 1, 0, false), piece(b"ap", 1, 3, true)]), "\\x23 gap\n");
+    assert_eq!(text(&[piece(b"# g", 1, 0, false)]), "\\x23 g\n");
+    let stamped = render(Format::Text { prefix: false, timestamps: true }, &[value(b"# x", 0, None)]);
+    assert_eq!(stamped, "2026-11-20T10:00:00Z # x\n");
+}
+
+#[test]
+fn joins_are_bounded_and_the_oldest_is_broken() {
+    let mut renderer = Renderer::new(Format::Text { prefix: false, timestamps: false });
+    let (mut scanner, mut out) = (Scanner::default(), Vec::new());
+    let piece = |source: usize, bytes: usize| {
+        let value = value(&vec![b'x'; bytes], 7, Some(Chunk { index: 0, offset: 0, last: false }));
+        String::from_utf8(value).unwrap().replace("0b1/api", &format!("u{source}/api")).into_bytes()
+    };
+    for source in 0..200 {
+        let value = piece(source, if source < 100 { 10 } else { 900_000 });
+        let view = scanner.scan(source as u64, &value).unwrap();
+        renderer.record(&view, &value, |_| (), &mut out);
+        let held: usize = renderer.joins.values().map(Join::bytes).sum();
+        assert_eq!(renderer.joined_bytes, held);
+        assert!(renderer.joins.len() <= JOINS_MAX && held <= JOINS_BYTES_MAX);
+        assert!(renderer.joins.contains_key(&view.origin.source), "the latest is kept");
+        let written = out.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(written + renderer.joins.len(), source + 1, "one line each, none lost");
+    }
+    assert_eq!(renderer.joins.len(), 4);
+}
+
 proptest! {
     #[test]
     fn text_is_one_harmless_line(log in proptest::collection::vec(any::<u8>(), 0..80)) {

@@ -60,6 +60,53 @@ fn a_chunk_is_a_repeat_by_its_bytes() {
     check(&[(piece(7, 0, 100, false), false), (piece(7, 100, 0, true), false), (piece(7, 100, 0, true), true)]);
 }
 
+fn end(seq: u64, offset: u64, bytes: u64, lines: u64) -> Covers {
+    Covers::Piece { seq, lines, offset, bytes, last: true }
+}
+
+#[test]
+fn a_piece_that_ends_more_lines_than_were_seen_is_shown() {
+    // Eight fragments were sent as one record; then all sixteen in pieces.
+    check(&[
+        (lines(100, 8), false),
+        (piece(100, 0, 15, false), false),
+        (end(100, 15, 15, 16), false),
+        (lines(108, 8), true),
+        (end(100, 15, 15, 16), true),
+    ]);
+    // Seen in two pieces, then sent again with a third one.
+    check(&[
+        (piece(100, 0, 15, false), false),
+        (end(100, 15, 15, 8), false),
+        (piece(100, 0, 15, false), true),
+        (piece(100, 15, 15, false), true),
+        (lines(100, 9), false),
+        (end(100, 30, 15, 16), false),
+        (lines(108, 8), true),
+        (piece(100, 20, 25, false), true),
+    ]);
+    // All lines were seen otherwise.
+    check(&[(lines(100, 16), false), (end(100, 30, 15, 16), true), (end(100, 45, 15, 17), false)]);
+    // A piece without bytes hides no byte.
+    check(&[(end(7, 100, 0, 1), false), (end(7, 100, 0, 1), true), (piece(7, 100, 1, false), false)]);
+    check(&[(end(7, 0, 0, 1), false), (end(7, 0, 0, 1), true), (lines(7, 1), true), (piece(7, 0, 1, false), false)]);
+}
+
+#[test]
+fn a_long_line_that_was_forgotten_is_shown_again() {
+    let mut seen = Seen::default();
+    let source = Id::of("a");
+    for number in 0..100 {
+        assert!(!seen.insert(source, &piece(number, 0, 10, false)));
+        assert!(!seen.insert(source, &piece(number, 10, 10, true)));
+        assert!(seen.has(source, &piece(number, 0, 10, false)));
+    }
+    assert!(!seen.has(source, &piece(0, 0, 10, false)), "forgotten");
+    assert!(seen.has(source, &piece(0, 10, 10, true)), "its number is known");
+    assert_eq!(seen.sources[&source].long_done.len(), LONG_DONE_MAX);
+    assert!(seen.sources[&source].long_lines.is_empty());
+}
+
 #[test]
 fn sources_do_not_mix() {
     let mut seen = Seen::default();
@@ -96,6 +143,7 @@ fn memory_is_bounded() {
 #[test]
 fn numbers_at_the_end_of_their_range_do_not_overflow() {
     check(&[(lines(u64::MAX, 5), false), (piece(u64::MAX - 1, u64::MAX - 1, 9, true), false)]);
+    check(&[(lines(u64::MAX - 1, 1), false), (lines(u64::MAX, 1), false), (lines(u64::MAX - 1, 1), true)]);
 }
 
 proptest! {
@@ -110,6 +158,24 @@ proptest! {
             runs.add(from, from + length);
             model.extend(from..from + length);
             prop_assert!(runs.0.windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", runs);
+        }
+    }
+
+    /// A joined line of fragments of 10 bytes, cut and grouped anyhow, again and again: every byte is shown.
+    #[test]
+    fn no_byte_is_hidden(sent in proptest::collection::vec((0_u64..3, 0_u64..80, 0_u64..40, any::<bool>()), 1..60)) {
+        let mut seen = Seen::default();
+        let mut shown = HashSet::new();
+        for (seq, offset, bytes, last) in sent {
+            // A line ends where a fragment ends.
+            let bytes = if last { (offset + bytes).max(1).next_multiple_of(10) - offset } else { bytes };
+            let (seq, lines) = (seq * 100, if last { (offset + bytes) / 10 } else { 0 });
+            let new = (offset..offset + bytes).any(|byte| !shown.contains(&(seq, byte)));
+            let covers = Covers::Piece { seq, lines, offset, bytes, last };
+            if seen.insert(Id::of("s"), &covers) {
+                prop_assert!(!new, "hidden: {:?}", covers);
+            }
+            shown.extend((offset..offset + bytes).map(|byte| (seq, byte)));
         }
     }
 

@@ -42,7 +42,7 @@ fn value(line: &Line<'_>) -> Vec<u8> {
 fn check(value: &[u8]) {
     let mut scanner = Scanner::default();
     scanner.scan(1, &self::value(&line(0, b"first"))).unwrap();
-    assert_eq!(scanner.count, 1, "the head was learned");
+    assert_eq!(scanner.order.len(), 1, "the head was learned");
     let (cheap, full) = (scanner.scan(1, value).unwrap(), Record::parse(value).unwrap());
     assert!(matches!(cheap.log, Text::Escaped(_)), "not scanned cheaply: {}", String::from_utf8_lossy(value));
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_notice_has_no_numbers_of_its_own() {
     let mut scanner = Scanner::default();
     let view = scanner.scan(1, notice.as_bytes()).unwrap();
     assert_eq!(view.covers(), Covers::Notice(Id::of("gap s 5")));
-    assert_eq!(scanner.count, 0);
+    assert_eq!(scanner.order.len(), 0);
 }
 
 #[test]
@@ -120,9 +120,53 @@ fn heads_are_bounded() {
     for number in 0..3000_u64 {
         let value = String::from_utf8(value(&line(1, b"x"))).unwrap().replace("0b1/api", &format!("u{number}/api"));
         scanner.scan(number % 500, value.as_bytes()).unwrap();
-        assert!(scanner.count <= HEADS_MAX);
+        assert!(scanner.order.len() <= HEADS_MAX && scanner.bytes <= HEADS_BYTES_MAX);
         assert!(scanner.heads.values().all(|heads| heads.len() <= HEADS_PER_KEY_MAX));
-        assert_eq!(scanner.count, scanner.heads.values().map(Vec::len).sum::<usize>());
+        assert_eq!(scanner.order.len(), scanner.heads.values().map(Vec::len).sum::<usize>());
+        let bytes: usize = scanner.heads.values().flatten().map(|head| head.bytes.len()).sum();
+        assert_eq!(scanner.bytes, bytes);
+        assert!(scanner.heads.contains_key(&(number % 500)), "the latest is kept");
+    }
+    // One long head takes the place of some, not of all.
+    let before = scanner.order.len();
+    let long = String::from_utf8(value(&line(1, b"x"))).unwrap().replace("0b1/api", &"u".repeat(8000));
+    scanner.scan(7, long.as_bytes()).unwrap();
+    assert!(scanner.order.len() > before / 2 && scanner.bytes <= HEADS_BYTES_MAX);
+    let too_long = long.replace("uuuu", "uuuuuuuuuuuuuuuu");
+    let kept = scanner.order.len();
+    scanner.scan(9000, too_long.as_bytes()).unwrap();
+    assert_eq!(scanner.order.len(), kept);
+}
+
+#[test]
+fn reserved_members_are_refused_whatever_their_value() {
+    let good = String::from_utf8(value(&line(5, b"x"))).unwrap();
+    for name in ["event", "cursor", "\\u0065vent"] {
+        for member in ["null", "\"end\"", "7", "{}", "false"] {
+            let end = good.replace("\"log\":\"x\"}", &format!("\"log\":\"x\",\"{name}\":{member}}}"));
+            let start = good.replacen('{', &format!("{{\"{name}\":{member},"), 1);
+            for bad in [end, start] {
+                let mut scanner = Scanner::default();
+                assert_eq!(scanner.scan(1, bad.as_bytes()).unwrap_err(), Unreadable, "{bad}");
+                scanner.scan(1, good.as_bytes()).unwrap();
+                assert_eq!(scanner.scan(1, bad.as_bytes()).unwrap_err(), Unreadable, "{bad}");
+            }
+        }
+    }
+    let inside = good.replace("\"host\":", "\"event\":null,\"cursor\":1,\"host\":");
+    assert!(Scanner::default().scan(1, inside.as_bytes()).is_ok(), "{inside}");
+}
+
+#[test]
+fn a_piece_past_the_largest_number_is_refused() {
+    let mut scanner = Scanner::default();
+    scanner.scan(1, &value(&line(0, b"first"))).unwrap();
+    for (offset, good) in [(0, true), (1 << 60, true), (u64::MAX - 2, false), (u64::MAX, false)] {
+        let piece = value(&Line { chunk: Some(Chunk { index: 1, offset, last: false }), ..line(7, b"abc") });
+        let laid_out = [b" ".as_slice(), &piece].concat();
+        for value in [piece, laid_out] {
+            assert_eq!(scanner.scan(1, &value).is_ok(), good, "{offset}");
+        }
     }
 }
 

@@ -36,16 +36,13 @@ fn value(namespace: &str, seq: u64, again: bool, log: &str) -> Vec<u8> {
 }
 
 fn shaper(shared: bool, filter: Filter) -> Shaper {
+    shaper_of(Format::Ndjson, shared, filter)
+}
+
+fn shaper_of(format: Format, shared: bool, filter: Filter) -> Shaper {
     let sealer =
         Keys::new(vec![KEYS]).unwrap().sealer(&ns(), TopicMark::new(&TopicName::parse("logs.payments").unwrap(), None));
-    Shaper::new(Shape {
-        namespace: ns(),
-        shared,
-        filter,
-        format: Format::Ndjson,
-        sealer,
-        heartbeat: Duration::from_secs(10),
-    })
+    Shaper::new(Shape { namespace: ns(), shared, filter, format, sealer, heartbeat: Duration::from_secs(10) })
 }
 
 fn record(offset: i64, value: &[u8]) -> RawRecord<'_> {
@@ -174,6 +171,92 @@ fn skipped_lines_are_counted_but_not_written() {
         (shaper.counts().lines, cursors(&out)),
         (2, [3, 4].map(|offset| Positions::from_offsets(&[offset])).to_vec())
     );
+}
+
+/// Pieces as (seq, offset, last, text); offset `None` is a line of its own.
+type Part = (u64, Option<u64>, bool, &'static str);
+
+fn part((seq, offset, last, log): Part) -> Vec<u8> {
+    let text = String::from_utf8(value("payments", seq, false, log)).unwrap();
+    let Some(offset) = offset else { return text.into_bytes() };
+    let lines = u8::from(last);
+    let chunk =
+        format!("\"seq\":{seq},\"lines\":{lines},\"chunk\":{{\"index\":0,\"offset\":{offset},\"last\":{last}}}");
+    text.replace(&format!("\"seq\":{seq}"), &chunk).into_bytes()
+}
+
+/// What is written until `limit` lines were shown, how many were shown, and how many were skipped.
+fn show(shaper: &mut Shaper, parts: &[Part], limit: u64) -> (String, u64, u64) {
+    let mut out = Vec::new();
+    for (offset, of) in (0..).zip(parts) {
+        let verdict = shaper.take(&record(offset, &part(*of)), &mut out);
+        if verdict == Verdict::Shown && shaper.counts().lines >= limit {
+            break;
+        }
+    }
+    (String::from_utf8(out).unwrap(), shaper.counts().lines, shaper.skipped())
+}
+
+const TEXT: Format = Format::Text { prefix: false, timestamps: false };
+const PARTS: [Part; 6] = [
+    (0, None, false, "one"),
+    (1, Some(0), false, "ab"),
+    (1, Some(2), false, "cd"),
+    (1, Some(4), true, "ef"),
+    (2, Some(0), false, "gh"),
+    (2, Some(2), true, "ij"),
+];
+
+#[test]
+fn in_text_a_line_in_pieces_is_one_line() {
+    for (skip, limit, expected) in [
+        (0, 9, ("one\nabcdef\nghij\n", 3, 0)),
+        (0, 1, ("one\n", 1, 0)),
+        (0, 2, ("one\nabcdef\n", 2, 0)),
+        (1, 1, ("abcdef\n", 1, 1)),
+        (2, 1, ("ghij\n", 1, 2)),
+        (3, 1, ("", 0, 3)),
+    ] {
+        let mut shaper = shaper_of(TEXT, false, Filter::default());
+        shaper.skip_lines(skip);
+        let (text, lines, skipped) = show(&mut shaper, &PARTS, limit);
+        assert_eq!((text.as_str(), lines, skipped), expected, "skip {skip}, limit {limit}");
+    }
+    let mut twin = shaper_of(TEXT, false, Filter::default()).counting_twin();
+    assert_eq!(show(&mut twin, &PARTS, 9), (String::new(), 0, 3));
+    let mut twin = shaper_of(TEXT, false, Filter::default()).counting_twin();
+    assert_eq!(show(&mut twin, &PARTS[3..], 9), (String::new(), 0, 1), "the rest of a line is no line");
+    let mut records = shaper(false, Filter::default());
+    assert_eq!(show(&mut records, &PARTS, 2).1, 2);
+    assert_eq!(records.positions().get(0), Some(2), "in NDJSON each piece counts");
+}
+
+#[test]
+fn in_text_a_line_ends_also_with_a_piece_that_was_not_asked_for() {
+    for (grep, limit, expected) in [
+        ("ab", 1, ("ab\n", 1)),
+        ("cd", 1, ("cd\n", 1)),
+        ("ef", 1, ("ef\n", 1)),
+        ("gh|one", 2, ("one\ngh\n", 2)),
+        ("zz", 1, ("", 0)),
+    ] {
+        let filter = Filter { grep: Some(pattern(grep).unwrap()), ..Filter::default() };
+        let mut twin = shaper_of(TEXT, false, filter.clone()).counting_twin();
+        assert_eq!(show(&mut twin, &PARTS, 9).2, expected.1, "{grep}");
+        let (text, lines, _) = show(&mut shaper_of(TEXT, false, filter), &PARTS, limit);
+        assert_eq!((text.as_str(), lines), expected, "{grep}");
+    }
+}
+
+#[test]
+fn in_text_a_line_that_breaks_off_is_counted_once() {
+    let broken: [Part; 3] = [(1, Some(0), false, "ab"), (2, None, false, "next"), (3, Some(0), false, "open")];
+    let mut shaper = shaper_of(TEXT, false, Filter::default());
+    assert_eq!(show(&mut shaper, &broken, 9), ("ab\nnext\n".into(), 2, 0));
+    let mut out = Vec::new();
+    shaper.end(EndReason::Complete, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("open\n# end reason=complete lines=3 "), "{text}");
 }
 
 #[test]
