@@ -251,6 +251,30 @@ mod tests {
         stop.cancel();
     }
 
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_cut_and_not_closed() {
+        let broken = get(|| async {
+            let (outbox, mut frames) = crate::read::Outbox::new(None, Duration::from_secs(60));
+            outbox.send(b"part".to_vec(), pending::<()>()).await;
+            drop(outbox);
+            let frames = futures::stream::poll_fn(move |context| frames.poll_next(context));
+            axum::body::Body::from_stream(frames)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let limits = ServerLimits { connections_max: 10, stall: Duration::from_secs(60) };
+        let metrics = Arc::new(Metrics::new(&mut prometheus_client::registry::Registry::default()));
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, Router::new().route("/", broken), limits, metrics, stop.clone()));
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut received = Vec::new();
+        // The connection ends by itself, and there is no chunk of length 0.
+        let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut received)).await.unwrap();
+        let received = String::from_utf8(received).unwrap();
+        assert!(!received.contains("\r\n0\r\n"), "{received}");
+        stop.cancel();
+    }
+
     #[test]
     fn one_address_has_a_part_of_the_connections() {
         let peers = Peers::new(2);

@@ -350,6 +350,26 @@ mod tests {
     use super::*;
     use crate::read::kafka::Watermarks;
 
+    #[tokio::test]
+    async fn a_question_keeps_its_turn_when_its_asker_goes() {
+        let settings = Settings::default();
+        let nobody = fairlead_service_kit::kafka_client::KafkaSettings::plaintext("127.0.0.1:1");
+        let kafka = Arc::new(Kafka::new(&nobody, &settings).unwrap());
+        let metrics = Arc::new(Metrics::new(&mut prometheus_client::registry::Registry::default()));
+        let reading = Reading::new(kafka, TopicMap::default(), Keys::new(vec![[7; 32]]).unwrap(), settings, metrics);
+        let (answer, question) = std::sync::mpsc::channel::<()>();
+        let asked = reading.ask(move |_| {
+            let _ = question.recv();
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), asked).await.is_err());
+        assert_eq!(reading.questions.available_permits(), QUESTIONS_MAX - 1);
+        drop(answer);
+        while reading.questions.available_permits() < QUESTIONS_MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     #[test]
     fn a_cursor_reads_on_and_a_new_partition_from_its_beginning() {
         let state =
