@@ -15,7 +15,12 @@ admin: {listen: 127.0.0.1:0}
 ";
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fairlead-gateway")).args(arguments).current_dir(folder).env_clear().output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_fairlead-gateway"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -44,15 +49,29 @@ fn from_nothing_to_a_token() {
     let minted = check(&mint, true, "ey", "");
     assert_eq!(text(&minted.stdout).lines().count(), 1, "{minted:?}");
     assert!(minted.stderr.is_empty(), "{minted:?}");
-    check(&["token", "mint", "--config", "gateway.yaml", "--tenant", "shop", "--ttl", "24h"], false, "", "no tenant \"shop\"");
-    check(&["token", "mint", "--config", "gateway.yaml", "--tenant", "payments", "--ttl", "31d"], false, "", "auth.local.ttl_max");
+    check(
+        &["token", "mint", "--config", "gateway.yaml", "--tenant", "shop", "--ttl", "24h"],
+        false,
+        "",
+        "no tenant \"shop\"",
+    );
+    check(
+        &["token", "mint", "--config", "gateway.yaml", "--tenant", "payments", "--ttl", "31d"],
+        false,
+        "",
+        "auth.local.ttl_max",
+    );
     let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(folder.path().join("local.key"), open).unwrap();
     check(&mint, true, "ey", "warning: ");
     check(&["keys", "init", "--config", "gateway.yaml"], true, "kept", "can be read by others");
     check(&["version"], true, env!("CARGO_PKG_VERSION"), "");
 
-    std::fs::write(folder.path().join("gateway.yaml"), CONFIG.replace("payments]", "Payments]").replace("auth:", "author: 1\nauth:")).unwrap();
+    std::fs::write(
+        folder.path().join("gateway.yaml"),
+        CONFIG.replace("payments]", "Payments]").replace("auth:", "author: 1\nauth:"),
+    )
+    .unwrap();
     let faulty = check(&["check", "--config", "gateway.yaml"], false, "", "tenants.payments.namespaces[0]");
     assert!(text(&faulty.stderr).contains("author: unknown key"), "{faulty:?}");
     assert!(!text(&faulty.stderr).contains("panicked"), "{faulty:?}");

@@ -121,7 +121,7 @@ impl GatewaySettings {
             }
             text += "    rights: [read]\n    limits: {streams: 20, bytes_per_second: 50MiB}\n";
         }
-        let _ = write!(text, "admin: {{listen: \"127.0.0.1:{}\"}}\n", self.admin_port);
+        let _ = writeln!(text, "admin: {{listen: \"127.0.0.1:{}\"}}", self.admin_port);
         text.push_str(&lines(&self.extra));
         text
     }
@@ -131,7 +131,7 @@ fn kafka(bootstrap: &str, properties: &[(String, String)]) -> String {
     let mut text = format!("kafka:\n  bootstrap_servers: {bootstrap}\n");
     if !properties.is_empty() {
         let written: Vec<String> = properties.iter().map(|(key, value)| format!("{key}: \"{value}\"")).collect();
-        let _ = write!(text, "  properties: {{{}}}\n", written.join(", "));
+        let _ = writeln!(text, "  properties: {{{}}}", written.join(", "));
     }
     text
 }

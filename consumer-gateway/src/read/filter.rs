@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn origins() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let cases: [(&[&str], &[&str], Option<&str>, bool); 8] = [
+        type Case = (&'static [&'static str], &'static [&'static str], Option<&'static str>, bool);
+        let cases: [Case; 8] = [
             (&[], &[], None, true),
             (&["api-1"], &[], None, true),
             (&["api"], &[], None, false),

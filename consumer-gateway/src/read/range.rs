@@ -229,15 +229,15 @@ impl<'q> Merge<'q> {
     /// Tells the next record. Continues with whether something was at hand; breaks at the end.
     fn next(&mut self, visit: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>) -> Result<ControlFlow<(), bool>, ReadError> {
         let (queues, mut waited) = (self.queues, false);
-        for lane in 0..self.lanes.len() {
+        for (lane, queue) in queues.iter().enumerate() {
             while self.heads[lane].is_none() && !self.lanes[lane].done {
-                let mut polled = queues[lane].poll(Duration::ZERO);
+                let mut polled = queue.poll(Duration::ZERO);
                 if polled.is_none() {
                     if visit(Step::Idle).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                     waited = true;
-                    polled = queues[lane].poll(WAIT);
+                    polled = queue.poll(WAIT);
                 }
                 match polled {
                     Some(Ok(message)) => {

@@ -305,7 +305,8 @@ async fn text_is_what_kubectl_prints() {
 async fn what_is_not_yours_and_what_is_not_there_look_the_same_without_kafka() {
     let world = World::new("");
     world.cluster.broker_down(1).unwrap();
-    let mut bodies: Vec<(u16, Vec<(String, String)>, Vec<u8>)> = Vec::new();
+    type Answer = (u16, Vec<(String, String)>, Vec<u8>);
+    let mut bodies: Vec<Answer> = Vec::new();
     for name in
         ["shop", "absent", "Payments", "payments%00", "..%2fpayments", "%ff", "payments%20", "a_b", &"a".repeat(300)]
     {

@@ -55,8 +55,8 @@ fn json(at: Timestamp, dice: &mut Dice) -> String {
     ]);
     format!(
         r#"{{"ts":"{at}","level":"{level}","msg":"{message}","trace_id":"{:016x}{:016x}","order":"{}","amount_cents":{},"duration_ms":{}}}"#,
-        dice.next(),
-        dice.next(),
+        dice.roll(),
+        dice.roll(),
         dice.suffix(8),
         dice.below(100_000),
         dice.below(900),

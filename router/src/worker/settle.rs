@@ -43,15 +43,15 @@ impl Worker {
                 instance.counters.records_acknowledged.inc_by(settled.records);
                 instance.counters.lines_acknowledged.inc_by(settled.lines);
             }
-            if epoch.ledger.has_failed() {
-                if let Some(bytes) = epoch.ledger.forget(&self.parts.pending, &mut self.free) {
-                    self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
-                    if epoch.abandoned {
-                        warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
-                    }
-                    epoch.rewind();
-                    rewound = true;
+            if epoch.ledger.has_failed()
+                && let Some(bytes) = epoch.ledger.forget(&self.parts.pending, &mut self.free)
+            {
+                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+                if epoch.abandoned {
+                    warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
                 }
+                epoch.rewind();
+                rewound = true;
             }
             if epoch.read_out && epoch.ledger.is_empty() && !epoch.finished {
                 epoch.finished = true;

@@ -33,7 +33,7 @@ fn with(mut value: Value, changes: Value) -> Value {
 }
 
 fn verdict(result: Result<Caller, AuthenticateError>) -> String {
-    result.map_or_else(|error| error.reason().to_owned(), |caller| format!("{}", caller.identity.subject))
+    result.map_or_else(|error| error.reason().to_owned(), |caller| caller.identity.subject)
 }
 
 #[test]
@@ -353,7 +353,8 @@ fn local_tokens() {
 #[test]
 fn key_files_are_read_again_and_the_last_good_ones_kept() {
     let world = World::new();
-    let events: Arc<Mutex<Vec<(String, Result<usize, ()>)>>> = Arc::default();
+    type Event = (String, Result<usize, ()>);
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let record = Arc::clone(&events);
     let hook: KeyFileHook = Arc::new(move |issuer, result| record.lock().unwrap().push((issuer.to_owned(), result)));
     let authenticator = Authenticator::new(&world.settings(), hook).unwrap();
