@@ -187,3 +187,23 @@ proptest! {
         prop_assert!(full || !cheap, "taken cheaply, refused in full: {}", String::from_utf8_lossy(&value));
     }
 }
+
+#[test]
+fn the_golden_records_are_read_as_they_are() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/examples/v1");
+    for name in ["plain", "bytes", "fragments"] {
+        let text = std::fs::read_to_string(examples.join(format!("{name}.ndjson"))).unwrap();
+        let mut scanner = Scanner::default();
+        for value in text.lines() {
+            // Twice: in full while the head is learned, and by the learned head.
+            for _ in 0..2 {
+                let (view, full) =
+                    (scanner.scan(1, value.as_bytes()).unwrap(), Record::parse(value.as_bytes()).unwrap());
+                assert_eq!((view.seq, view.lines), (full.fairlead.seq, full.fairlead.lines), "{name}: {value}");
+                assert_eq!((&*view.time, &*view.stream, &*view.log()), (&*full.time, &*full.stream, &*full.log));
+                assert_eq!(&*view.origin.namespace, "payments");
+                assert_eq!(view.origin.source, Id::of(&full.fairlead.source));
+            }
+        }
+    }
+}
