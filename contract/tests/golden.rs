@@ -4,7 +4,8 @@
 use std::{fs, path::Path};
 
 use fairlead_contract::record::{
-    Chunk, Head, KubernetesHead, Line, Metadata, Record, Source, Stream, Timestamp, encode,
+    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Record, Source, Stream, Timestamp,
+    encode, encode_notice,
 };
 
 const UID: &str = "0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";
@@ -52,6 +53,37 @@ fn golden_records_hold_to_the_schema() {
         assert!(faults.is_empty(), "{name}: {faults:?}");
     }
     assert!(!validator.is_valid(&serde_json::json!({"log": "no provenance"})));
+}
+
+#[test]
+fn notices_hold_to_the_schema() {
+    let schema = serde_json::from_str(include_str!("../schema/record-v1.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let kinds = [
+        NoticeKind::Gap,
+        NoticeKind::Truncated,
+        NoticeKind::ParseErrors,
+        NoticeKind::Throttled,
+        NoticeKind::EndOfStream,
+    ];
+    for kind in kinds {
+        let bare = Notice::new(kind, format!("{UID}/api/0/k3v9/1"), 7);
+        let whole = Notice {
+            lines: Some(2),
+            bytes: Some(90),
+            offset: Some(4),
+            reason: Some(LossReason::Budget),
+            next_source: Some(format!("{UID}/api/0/x4t2/1").into()),
+            ..bare.clone()
+        };
+        for notice in [bare, whole] {
+            let mut value = Vec::new();
+            encode_notice(&mut value, &head(Stream::Stdout), &notice, false, (1_795_255_200, 0));
+            let instance = serde_json::from_slice(&value).unwrap();
+            let faults: Vec<_> = validator.iter_errors(&instance).map(|fault| fault.to_string()).collect();
+            assert!(faults.is_empty(), "{notice:?}: {faults:?}");
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,10 @@ impl Head {
         out.extend_from_slice(b"\",\"seq\":");
         Self(out)
     }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// One record's own part: a line, several joined fragments, or one chunk of a long line.

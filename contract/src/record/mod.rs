@@ -5,12 +5,14 @@ mod decode;
 mod encode;
 mod escape;
 mod key;
+mod notice;
 mod source;
 mod timestamp;
 
 pub use decode::{Kubernetes, Owner, Provenance, Record, RecordError};
 pub use encode::{Head, KubernetesHead, Line, encode, text_bytes};
 pub use key::{key, partition_of};
+pub use notice::{LossReason, Notice, NoticeKind, encode_notice};
 pub use source::{Source, SourceError};
 pub use timestamp::Timestamp;
 

@@ -76,15 +76,24 @@ impl<'a> Timestamp<'a> {
 
     #[cold]
     fn write_shifted(&self, out: &mut Vec<u8>) {
-        let seconds = self.epoch_seconds();
-        let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
-        let in_day = seconds.rem_euclid(86_400);
-        let (hour, minute, second) = (in_day / 3_600, in_day / 60 % 60, in_day % 60);
-        // A year before 0 or after 9999 cannot be written in RFC 3339; the offset is at most a day, so it is clamped to the edge.
-        let text = format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year.clamp(0, 9999));
-        out.extend_from_slice(text.as_bytes());
+        write_seconds(out, self.epoch_seconds());
         out.extend_from_slice(&self.local()[SECONDS_BYTES..]);
     }
+}
+
+/// Appends a moment in UTC with `Z` and milliseconds.
+pub(super) fn write_unix(out: &mut Vec<u8>, seconds: i64, nanoseconds: u32) {
+    write_seconds(out, seconds);
+    out.extend_from_slice(format!(".{:03}Z", nanoseconds / 1_000_000).as_bytes());
+}
+
+fn write_seconds(out: &mut Vec<u8>, seconds: i64) {
+    let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
+    let in_day = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (in_day / 3_600, in_day / 60 % 60, in_day % 60);
+    // A year before 0 or after 9999 cannot be written in RFC 3339: it is clamped to the edge.
+    let text = format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year.clamp(0, 9999));
+    out.extend_from_slice(text.as_bytes());
 }
 
 #[inline]
