@@ -20,3 +20,5 @@ pub mod pipeline;
 pub mod produce;
 
 pub mod checkpoint;
+
+pub mod plan;
