@@ -48,9 +48,14 @@ pub fn order(
     {
         return Order::Follows(vec![only.link]);
     }
-    let mut sorted: Vec<_> = new.iter().collect();
+    Order::Breaks(by_first_time(new))
+}
+
+/// The links of files by the stamps of their first lines, the live file last.
+pub fn by_first_time(files: &[NewFile]) -> Vec<u32> {
+    let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort_by_key(|file| (is_live(file), file.first_time.is_none(), file.first_time, file.link));
-    Order::Breaks(sorted.iter().map(|file| file.link).collect())
+    sorted.iter().map(|file| file.link).collect()
 }
 
 /// Every creation of the live name is among the events, and each of those files is held: their order is the order of the rotations.

@@ -3,14 +3,17 @@
 //! `held/<pod folder>/<container>/<restart count>.<k>`: with no other state, a held file is still known and readable. The link is the file's
 //! identity: while it stands, its inode number cannot be used again. Nothing is ever created, renamed or removed outside of `state_dir`.
 
+mod chain;
 mod follow;
 mod lease;
 
-pub use follow::{NewFile, Order, order};
+pub use chain::{LastFile, chain};
+pub use follow::{NewFile, Order, by_first_time, order};
 pub use lease::{Writers, ignore_lease_breaks, writers};
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -117,6 +120,14 @@ impl HeldFolder {
             linked?;
         }
         self.stat(key, link)
+    }
+
+    /// Opens a held file for reading.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such link.
+    pub fn file(&self, key: &InstanceKey, link: u32) -> io::Result<File> {
+        File::open(self.path(key, link))
     }
 
     /// Looks at a held file.

@@ -14,7 +14,7 @@ use crate::{
     pipeline::Pipeline,
 };
 
-use super::{Place, Positions, read::LongLine};
+use super::{Place, Positions, Source, is_gzip, read::LongLine};
 
 const GUARD_BYTES: u64 = 256;
 const EPOCH_ID_BYTES: usize = 10;
@@ -85,7 +85,7 @@ pub struct Epoch {
     pub grammar: u32,
     /// The positions of the latest entry in the ledger.
     pub(super) entered: Positions,
-    pub(super) open: Option<(u32, File)>,
+    pub(super) open: Option<(u32, Source)>,
     pub(super) long: Option<LongLine>,
     /// How far a newline was looked for in vain, from the cursor on.
     pub(super) scanned: u64,
@@ -226,6 +226,19 @@ impl Epoch {
         }
     }
 
+    /// The file that is read now ends at this size for good, though it should go on: the run ends with it. Returns the files behind it.
+    pub fn cut_short(&mut self, bytes: u64) -> Vec<u32> {
+        let place = self.cursor.file;
+        let behind = self.files.iter().filter(|file| file.state.place > place).map(|file| file.state.link).collect();
+        self.files.retain(|file| file.state.place <= place);
+        if let Some(file) = self.files.back_mut() {
+            file.state.complete = Some(bytes);
+        }
+        self.closed = true;
+        self.awaits_store = true;
+        behind
+    }
+
     /// Its last file, which was read up to the cursor, was truncated. Nothing more can be read of it, nor read again.
     pub fn abandon(&mut self) -> Vec<u32> {
         let cursor = self.cursor;
@@ -258,7 +271,14 @@ pub fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
 fn guard_before(file: &File, place: Place) -> io::Result<Guard> {
     let from = place.offset.saturating_sub(GUARD_BYTES);
     let mut bytes = vec![0; (place.offset - from) as usize];
-    file.read_exact_at(&mut bytes, from)?;
+    if is_gzip(file)? {
+        // Nobody writes to a compressed file: what it begins with stands for all of it.
+        bytes.resize(GUARD_BYTES as usize, 0);
+        let got = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(got);
+    } else {
+        file.read_exact_at(&mut bytes, from)?;
+    }
     Ok(Guard { place: place.file, offset: place.offset, checksum: crc32fast::hash(&bytes), born: born(file) })
 }
 

@@ -1,9 +1,7 @@
 //! One bounded read of an epoch.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -11,10 +9,10 @@ use std::{
 use fairlead_contract::record::Stream;
 use memchr::{memchr, memrchr};
 
-use super::{Epoch, Place};
+use super::{Epoch, Place, Source};
 use crate::{
     checkpoint::InstanceKey,
-    hold::{HeldFolder, Writers, writers},
+    hold::{HeldFolder, Writers},
     parse::cri,
     pipeline::{Limits, Made, NotSent, Output},
     produce::{Pending, Sink, Slot},
@@ -61,6 +59,8 @@ pub enum Step {
     ReadOut,
     /// The file is shorter than what was read of it.
     Truncated,
+    /// A compressed file cannot be decompressed beyond so many bytes.
+    Damaged(u64),
 }
 
 /// Why an epoch cannot be read on.
@@ -121,10 +121,12 @@ impl Epoch {
         let left = complete.map_or(u64::MAX, |size| size.saturating_sub(offset));
         let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         self.open_current(run, index)?;
-        let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
-        let got = file
-            .read_at(&mut buffer[..want], offset)
-            .map_err(|source| run.failed(self.files[index].state.link, source))?;
+        let Some((_, file)) = &mut self.open else { return Ok(Step::Idle) };
+        let got = match file.read_at(&mut buffer[..want], offset) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Read),
+            Err(source) => return Err(run.failed(self.files[index].state.link, source)),
+        };
         let bytes = &buffer[..got];
         if let Some(long) = self.long {
             return if got == 0 { Ok(Step::Truncated) } else { self.read_long(long, bytes, run, out) };
@@ -174,7 +176,7 @@ impl Epoch {
     }
 
     fn begin_long(&mut self, index: usize, end: u64, run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
-        let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
+        let Some((_, file)) = &mut self.open else { return Ok(Step::Idle) };
         let mut head = vec![0; cri::HEAD_BYTES_MAX.min((end - self.cursor.offset) as usize)];
         let link = self.files[index].state.link;
         file.read_exact_at(&mut head, self.cursor.offset).map_err(|source| run.failed(link, source))?;
@@ -217,16 +219,19 @@ impl Epoch {
     /// The end of what is there, `torn` bytes behind the last newline.
     fn at_end(&mut self, index: usize, torn: u64, run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
         let Some((_, file)) = &self.open else { return Ok(Step::Idle) };
-        let size = file.metadata().map_err(|source| run.failed(self.files[index].state.link, source))?.len();
+        let size = file.bytes().map_err(|source| run.failed(self.files[index].state.link, source))?;
         let read_to = self.cursor.offset + torn;
-        if size < read_to {
+        let known = self.files[index].state.complete;
+        if size < read_to.max(known.unwrap_or(0)) {
             return Ok(Step::Truncated);
+        }
+        if known.is_none() && file.is_damaged() {
+            return Ok(Step::Damaged(size));
         }
         let is_last = index + 1 == self.files.len();
         if is_last && !self.closed {
             return Ok(if size > read_to { Step::Read } else { Step::Idle });
         }
-        let known = self.files[index].state.complete;
         let complete = match known {
             Some(size) => size,
             None => match self.complete_size(index, run.now) {
@@ -266,8 +271,8 @@ impl Epoch {
         let (_, open) = self.open.as_ref()?;
         let file = &mut self.files[index];
         let since = *file.ending_since.get_or_insert(now);
-        let nobody = writers(open);
-        let size = open.metadata().ok()?.len();
+        let nobody = open.writers();
+        let size = open.bytes().ok()?;
         if nobody == Writers::None {
             return Some(size);
         }
@@ -283,8 +288,8 @@ impl Epoch {
     fn open_current(&mut self, run: &Run<'_>, index: usize) -> Result<(), TailError> {
         let link = self.files[index].state.link;
         if self.open.as_ref().is_none_or(|(open, _)| *open != link) {
-            let file = File::open(run.held.path(run.key, link)).map_err(|source| run.failed(link, source))?;
-            self.open = Some((link, file));
+            let source = run.held.file(run.key, link).and_then(Source::new);
+            self.open = Some((link, source.map_err(|source| run.failed(link, source))?));
         }
         Ok(())
     }

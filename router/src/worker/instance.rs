@@ -1,6 +1,6 @@
 //! One container instance: its held files and its epochs.
 
-use std::{collections::BTreeMap, fs::File};
+use std::collections::BTreeMap;
 
 use fairlead_contract::topic::TopicName;
 
@@ -129,7 +129,7 @@ impl Instance {
         let epochs = self.epochs.iter().map(|epoch| {
             let place = epoch.acknowledged.lowest();
             let link = epoch.file_at(place.file).map(|file| file.state.link);
-            let file = link.filter(|_| !epoch.finished).and_then(|link| File::open(held.path(&key, link)).ok());
+            let file = link.filter(|_| !epoch.finished).and_then(|link| held.file(&key, link).ok());
             // Without a guard the position still holds; it only cannot be checked against a truncation while we were away.
             epoch.state(file.and_then(|file| take_guard(&file, place).ok()))
         });

@@ -4,6 +4,7 @@
 //! locked; other threads see metrics and readiness alone.
 
 mod instance;
+mod missed;
 mod parking;
 mod place;
 mod recover;
@@ -178,6 +179,8 @@ pub struct Worker {
     value: Vec<u8>,
     /// Whether some folder cannot be watched.
     unwatched: bool,
+    /// Whether positions were lost before this start: what is found may have been sent.
+    state_lost: bool,
     /// Whether something waits for the next store.
     urgent: bool,
     stored_at: Instant,
@@ -217,6 +220,7 @@ impl Worker {
             buffer: vec![0; READ_BYTES],
             value: Vec::new(),
             unwatched: false,
+            state_lost: loaded.bad_lines > 0,
             urgent: false,
             stored_at: now,
             scanned_at: now,

@@ -11,8 +11,8 @@ use super::Worker;
 use crate::{
     checkpoint::{EpochState, InstanceKey},
     discover::parse_log_name,
-    hold::{NewFile, Order, order},
-    tail::{Epoch, Place, Positions, StreamPosition},
+    hold::{HeldFolder, NewFile, Order, order},
+    tail::{Epoch, Place, Positions, Source, StreamPosition},
 };
 
 /// Why an epoch begins, as the metric and the log have it.
@@ -36,6 +36,8 @@ pub(super) enum Reason {
     GrammarChanged,
     /// Bytes came to a file after it was complete.
     LateBytes,
+    /// A compressed file cannot be decompressed to its end.
+    Damaged,
 }
 
 impl Reason {
@@ -50,6 +52,7 @@ impl Reason {
             Self::TopicChanged => "topic_changed",
             Self::GrammarChanged => "grammar_changed",
             Self::LateBytes => "late_bytes",
+            Self::Damaged => "damaged",
         }
     }
 
@@ -74,7 +77,7 @@ impl Worker {
             .map(|link| NewFile {
                 link: *link,
                 name: instance.links.get(link).and_then(|link| link.name.clone()),
-                first_time: File::open(self.held.path(key, *link)).ok().and_then(|file| first_time(&file)),
+                first_time: first_time(&self.held, key, *link),
             })
             .collect();
         let events = std::mem::take(&mut instance.events);
@@ -82,7 +85,13 @@ impl Worker {
         let last = instance.growing().and_then(|epoch| epoch.last_link());
         let last_name = last.and_then(|link| instance.links.get(&link)).and_then(|link| link.name.clone());
         let is_first = instance.epochs.is_empty();
-        match order(&new, last_name.as_deref(), &instance.names, key.restart, &events, gapless && last.is_some()) {
+        let mut order =
+            order(&new, last_name.as_deref(), &instance.names, key.restart, &events, gapless && last.is_some());
+        if matches!(order, Order::Breaks(_)) && !(skip && is_first) {
+            order = self.fill_in(key, &new, last);
+        }
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        match order {
             Order::Follows(links) if last.is_some() => {
                 if let Some(epoch) = instance.growing() {
                     links.into_iter().for_each(|link| epoch.append(link));
@@ -140,7 +149,7 @@ impl Worker {
             file.complete = self.held.stat(key, file.link).ok().map(|stat| stat.bytes);
         }
         if let Some(last) = state.files.last() {
-            let offset = File::open(self.held.path(key, last.link)).ok().map_or(0, |file| behind_last_newline(&file));
+            let offset = self.held.file(key, last.link).ok().map_or(0, |file| behind_last_newline(&file));
             let place = Place { file: last.place, offset };
             state.at = Positions([StreamPosition { place, next: 0 }; 3]);
         }
@@ -153,9 +162,11 @@ pub(super) fn again_until(state: &EpochState, bytes_at_start: impl Fn(u32) -> u6
     held.filter(|place| place.offset > 0).max().unwrap_or_default()
 }
 
-fn first_time(file: &File) -> Option<(i64, u32)> {
+/// The stamp of a held file's first line.
+pub(super) fn first_time(held: &HeldFolder, key: &InstanceKey, link: u32) -> Option<(i64, u32)> {
+    let mut source = held.file(key, link).and_then(Source::new).ok()?;
     let mut bytes = [0; FIRST_BYTES];
-    let got = file.read_at(&mut bytes, 0).ok()?;
+    let got = source.read_at(&mut bytes, 0).ok()?;
     let end = memchr(b' ', &bytes[..got])?;
     let time = Timestamp::parse(&bytes[..end])?;
     Some((time.epoch_seconds(), time.nanoseconds()))

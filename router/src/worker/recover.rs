@@ -11,7 +11,7 @@ use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
     discover::parse_pod_folder,
     parse::cri::GRAMMAR,
-    tail::{Epoch, Place, Positions, is_same},
+    tail::{Epoch, Place, Positions, is_gzip, is_same},
 };
 
 impl Worker {
@@ -25,6 +25,7 @@ impl Worker {
         let links = self.held.list()?;
         let first_start = is_new && links.is_empty();
         if is_new && !links.is_empty() {
+            self.state_lost = true;
             warn!(
                 links = links.len(),
                 "the positions are lost; all held files are read again from their beginning, under new epochs"
@@ -60,7 +61,9 @@ impl Worker {
         for number in links {
             if let Ok(stat) = held.stat(key, *number) {
                 // After a clean end nothing beyond the positions was sent; only what has no position may have been.
-                instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start: stat.bytes });
+                let compressed = held.file(key, *number).and_then(|file| is_gzip(&file)).unwrap_or(false);
+                let bytes_at_start = if compressed { u64::MAX } else { stat.bytes };
+                instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start });
             }
         }
         let epochs = state.map(|state| state.epochs).unwrap_or_default();
@@ -142,7 +145,7 @@ impl Worker {
     fn is_unchanged(&self, key: &InstanceKey, state: &EpochState) -> bool {
         let Some(guard) = &state.guard else { return true };
         let Some(file) = state.files.iter().find(|file| file.place == guard.place) else { return true };
-        let opened = std::fs::File::open(self.held.path(key, file.link));
+        let opened = self.held.file(key, file.link);
         match opened.and_then(|file| is_same(&file, guard)) {
             Ok(same) => same,
             Err(error) => {

@@ -241,6 +241,13 @@ impl Worker {
             for entry in raw {
                 self.hold(&key, entry, &path, touched);
             }
+            if let Some(instance) = self.instances.get_mut(&key) {
+                for entry in entries.iter().filter(|entry| entry.log.is_compressed()) {
+                    if let Some(link) = instance.link_of(entry.inode).and_then(|link| instance.links.get_mut(&link)) {
+                        link.name = Some(entry.name.clone());
+                    }
+                }
+            }
             // What could not be placed at the last look is tried again.
             if self.instances.get(&key).is_some_and(|instance| !instance.unplaced.is_empty()) {
                 touched.insert(key);

@@ -1,6 +1,6 @@
 //! Acknowledgements move positions; failures take epochs back; what is durably done with is let go.
 
-use std::{collections::BTreeSet, fs::File, io};
+use std::{collections::BTreeSet, io};
 
 use fairlead_contract::namespace::Namespace;
 use fairlead_contract::topic::TopicName;
@@ -12,6 +12,7 @@ use crate::{
     checkpoint::InstanceKey,
     hold::{Writers, writers},
     produce::{Failure, FailureKind, Refusal},
+    tail::is_gzip,
 };
 
 impl Worker {
@@ -223,16 +224,17 @@ impl Worker {
 
     /// Whether somebody still has a file open for writing, under no name.
     fn is_written(&self, key: &InstanceKey, link: u32) -> bool {
-        File::open(self.held.path(key, link)).is_ok_and(|file| writers(&file) == Writers::Some)
+        self.held.file(key, link).is_ok_and(|file| writers(&file) == Writers::Some)
     }
 
     /// Bytes that came to a file after it was complete become a source of their own.
     fn is_late(&mut self, key: &InstanceKey, link: u32, bytes: u64) -> bool {
         let Some(instance) = self.instances.get(key) else { return false };
         let Some(covered) = instance.covered(link) else { return false };
-        if bytes <= covered {
+        if bytes <= covered || self.held.file(key, link).and_then(|file| is_gzip(&file)).unwrap_or(false) {
             return false;
         }
+        let Some(instance) = self.instances.get(key) else { return false };
         let state = late_epoch(instance.topic.as_str(), link, covered);
         self.begin(key, &state, Reason::LateBytes);
         true

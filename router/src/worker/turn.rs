@@ -91,6 +91,10 @@ impl Worker {
                 self.truncated(key, place);
                 Next::Again
             }
+            Ok(Step::Damaged(bytes)) => {
+                self.damaged(key, place, bytes);
+                Next::Again
+            }
             Err(failure) => self.failed(key, place, slot, &failure),
         }
     }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod files;
+mod gzip;
 mod model;
 
 use std::{
