@@ -21,8 +21,10 @@ test: build ## all tests that this machine can run; names those that it cannot
 	@target/release/components
 	$(TEST)
 
-soak: build ## the long forms: 20 runs of a real log writer, 50 kills
-	FAIRLEAD_SOAK=1 $(CARGO) test --release --locked --workspace --all-targets --no-fail-fast -- conmon::
+soak: build ## the long forms of the fault scenarios and of the model test; makes the table in docs/reliability.md
+	@target/release/components
+	rm -rf target/soak/long
+	FAIRLEAD_SOAK=1 PROPTEST_CASES=5000 $(TEST) -- soak:: whatever_happens; tested=$$?; target/release/soak-table && exit $$tested
 
 bench: build ## the benchmarks, each as a ratio to a named baseline
 	$(CARGO) bench --profile release --locked --workspace --bench router_vs_librdkafka

@@ -14,11 +14,14 @@ pub enum Component {
     Conmon,
     /// A browser and its driver.
     Chromium,
+    /// The kubelet's rotation of logs, built by Go.
+    KubeletRotation,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 3] = [Component::ApacheKafka, Component::Conmon, Component::Chromium];
+    pub const ALL: [Component; 4] =
+        [Component::ApacheKafka, Component::Conmon, Component::Chromium, Component::KubeletRotation];
 
     /// Says why the component cannot be used here; `None` if it can.
     pub fn missing(self) -> Option<String> {
@@ -30,6 +33,15 @@ impl Component {
                 not_on_path("chromium", "chromium").or_else(|| not_on_path("chromedriver", "chromium-driver"))
             }
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
+            Component::KubeletRotation => crate::kubelet::missing(),
+        }
+    }
+
+    /// What brings it to a machine that lacks it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Component::KubeletRotation => "install Go; Debian's may be too old",
+            _ => "make deps installs it",
         }
     }
 
@@ -41,7 +53,7 @@ impl Component {
         let Some(reason) = self.missing() else { return true };
         assert!(!in_ci(), "{self} cannot be left out in CI: {reason}");
         // Written past libtest's capture, so that it shows although the test passes.
-        let _ = writeln!(std::io::stderr(), "left out: {self}: {reason} (make deps installs it)");
+        let _ = writeln!(std::io::stderr(), "left out: {self}: {reason} ({})", self.remedy());
         false
     }
 }
@@ -52,6 +64,7 @@ impl fmt::Display for Component {
             Component::ApacheKafka => "Apache Kafka",
             Component::Conmon => "conmon",
             Component::Chromium => "Chromium",
+            Component::KubeletRotation => "the kubelet's rotation",
         })
     }
 }

@@ -39,6 +39,7 @@ echo $! > "$pid_file"
 #[derive(Debug)]
 pub struct Conmon {
     child: Child,
+    id: String,
     bundle: TempDir,
     log: PathBuf,
 }
@@ -72,10 +73,25 @@ impl Conmon {
         command.arg("--exit-dir").arg(place("exits")).arg("--socket-dir-path").arg(bundle.path());
         command.arg("-l").arg(format!("k8s-file:{}", log.display()));
         let child = Child::start("conmon", &command, &place("conmon.log"))?;
-        let conmon = Conmon { child, bundle, log };
+        let conmon = Conmon { child, id, bundle, log };
         wait_until("conmon's log", Duration::from_secs(10), || conmon.log.exists())
             .with_context(|| conmon.child.log_tail(20))?;
         Ok(conmon)
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The live file.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The pipe through which conmon is asked to reopen its log.
+    pub fn control(&self) -> PathBuf {
+        self.bundle.path().join("ctl")
     }
 
     /// Does the workload still run?
@@ -97,8 +113,7 @@ impl Conmon {
             return Ok(false);
         }
         // Non-blocking: a conmon that ends just now reads its control pipe no more.
-        let control = self.bundle.path().join("ctl");
-        let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&control);
+        let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.control());
         if let Ok(mut control) = opened {
             control.write_all(b"2 0 0\n").context("ask conmon to reopen")?;
         }

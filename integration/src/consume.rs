@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use fairlead_contract::record::{Chunk, Record};
+use fairlead_contract::record::{Chunk, Notice, Record};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -55,8 +55,8 @@ pub struct Line {
     pub again: bool,
     /// `fairlead.chunk`.
     pub chunk: Option<Chunk>,
-    /// Is it a notice?
-    pub notice: bool,
+    /// `fairlead.notice`, where it is one.
+    pub notice: Option<Notice<'static>>,
     /// `time`.
     pub time: String,
     /// `stream`.
@@ -73,6 +73,8 @@ impl Line {
     pub fn parse(stored: &Stored) -> Result<Line> {
         let record = Record::parse(&stored.value)
             .with_context(|| format!("partition {} offset {}", stored.partition, stored.offset))?;
+        let notice = record.fairlead.notice.map(|json| serde_json::from_str(json.get())).transpose();
+        let notice: Option<Notice<'_>> = notice.context("a notice of a known kind")?;
         Ok(Line {
             partition: stored.partition,
             offset: stored.offset,
@@ -86,7 +88,7 @@ impl Line {
             left_out: record.fairlead.left_out,
             again: record.fairlead.again,
             chunk: record.fairlead.chunk,
-            notice: record.fairlead.notice.is_some(),
+            notice: notice.map(owned),
             time: record.time.into_owned(),
             stream: record.stream.into_owned(),
             log: record.log.into_owned(),
@@ -96,6 +98,14 @@ impl Line {
     /// The stream it came from; none for a notice.
     pub fn written_to(&self) -> Option<Stream> {
         [Stream::Stdout, Stream::Stderr].into_iter().find(|stream| stream.as_str() == self.stream)
+    }
+}
+
+fn owned(notice: Notice<'_>) -> Notice<'static> {
+    Notice {
+        source: notice.source.into_owned().into(),
+        next_source: notice.next_source.map(|source| source.into_owned().into()),
+        ..notice
     }
 }
 

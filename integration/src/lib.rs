@@ -1,8 +1,9 @@
 //! Everything that sees all parts at once: real components to test against, a log generator, the trial, and what the
 //! end-to-end tests and benchmarks share.
 //!
-//! Real parts: [`kafka`] (Apache Kafka), [`tansu`] (an embedded broker), [`conmon`] (a real CRI log writer), [`process`]
-//! (our own binaries as child processes). Made input: [`generator`]. Judgement: [`consume`], [`audit`], [`http`].
+//! Real parts: [`kafka`] (Apache Kafka), [`tansu`] (an embedded broker), [`conmon`] (a real CRI log writer), [`kubelet`] (the
+//! kubelet's rotation), [`process`] (our own binaries as child processes). Made input: [`generator`]. Judgement:
+//! [`consume`], [`audit`], [`http`]; [`soak`] has the rows that scenarios report.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod child;
@@ -18,6 +19,7 @@ pub mod tansu;
 
 pub mod conmon;
 pub mod generator;
+pub mod kubelet;
 pub mod workload;
 
 pub mod browser;
@@ -32,5 +34,6 @@ pub mod audit;
 pub mod consume;
 
 pub mod measure;
+pub mod soak;
 pub mod stage;
 pub mod trial;

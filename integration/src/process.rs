@@ -23,6 +23,8 @@ pub struct Program {
     folder: PathBuf,
     admin: Client,
     child: Option<Child>,
+    /// The most memory that one of its runs had, as far as that was looked at, in bytes.
+    peak_memory: u64,
 }
 
 impl Program {
@@ -45,7 +47,7 @@ impl Program {
     fn prepared(name: &'static str, verb: &'static str, folder: &Path, yaml: &str, admin: u16) -> Result<Program> {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let admin = Client::new(&format!("http://127.0.0.1:{admin}"));
-        let program = Program { name, verb, folder: folder.to_path_buf(), admin, child: None };
+        let program = Program { name, verb, folder: folder.to_path_buf(), admin, child: None, peak_memory: 0 };
         std::fs::write(program.config(), yaml).with_context(|| format!("write {}", program.config().display()))?;
         Ok(program)
     }
@@ -118,6 +120,7 @@ impl Program {
     /// # Errors
     /// When it had to be killed, or ended with another code than 0.
     pub fn terminate(&mut self) -> Result<()> {
+        self.peak_memory = self.peak_memory();
         let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
         let status = child.terminate(ENDS_WITHIN)?;
         ensure!(status.success(), "{} ended with {status} on SIGTERM:\n{}", self.name, child.log_tail(20));
@@ -129,6 +132,7 @@ impl Program {
     /// # Errors
     /// When it does not run, or ended before by itself.
     pub fn kill(&mut self) -> Result<()> {
+        self.peak_memory = self.peak_memory();
         let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
         let ended = child.ended();
         ensure!(ended.is_none(), "{} had ended by itself: {ended:?}\n{}", self.name, child.log_tail(20));
@@ -157,6 +161,12 @@ impl Program {
     /// The sum of a metric over all its series; 0 while it does not answer.
     pub fn metric(&self, name: &str) -> f64 {
         self.admin.get("/metrics").map_or(0.0, |answer| crate::metrics::sum(&answer.body, name))
+    }
+
+    /// The most memory that any of its runs had, in bytes; of runs that ended by themselves nothing is known.
+    pub fn peak_memory(&self) -> u64 {
+        let running = self.child.as_ref().map_or(0, |child| crate::soak::peak_memory(child.pid()));
+        running.max(self.peak_memory)
     }
 
     /// The last lines of its output.

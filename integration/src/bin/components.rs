@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         match component.missing() {
             None => println!("suites on {component}: run"),
             Some(reason) => {
-                println!("suites on {component}: LEFT OUT: {reason} (make deps installs it)");
+                println!("suites on {component}: LEFT OUT: {reason} ({})", component.remedy());
                 missing = true;
             }
         }

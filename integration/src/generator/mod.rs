@@ -6,6 +6,7 @@
 pub mod cri;
 pub mod dice;
 pub mod fleet;
+pub mod kept;
 pub mod lines;
 pub mod rotation;
 

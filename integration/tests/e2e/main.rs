@@ -4,7 +4,6 @@
 mod authentication;
 mod broker_late;
 mod broker_restart;
-mod conmon;
 mod cursor;
 mod faults;
 mod follow;
@@ -12,6 +11,7 @@ mod page;
 mod renumbering;
 mod rotation;
 mod router_stopped;
+mod soak;
 mod trial;
 mod two_teams;
 

@@ -1,7 +1,13 @@
-//! Judges what lies in a topic by its numbers alone: for each source, do the ranges that its records cover and leave out
-//! join without a hole; is what comes twice marked; does an equal number mean an equal line; is the order kept.
+//! Judges a topic from its data alone: for each source, do the ranges that its records cover and leave out and that
+//! notices announce join without a hole; is what comes twice marked; does an equal number mean an equal line; is the
+//! order kept.
+
+mod ranges;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use fairlead_contract::record::{Notice, NoticeKind};
+use ranges::Ranges;
 
 use crate::consume::Line;
 use crate::generator::Identity;
@@ -17,6 +23,16 @@ pub struct Report {
     pub sources: usize,
     /// Physical lines covered, each counted once.
     pub lines: u64,
+    /// Physical lines that notices announce as lost or left out and that no record covers.
+    pub announced: u64,
+    /// Physical lines that could not be parsed, as notices say.
+    pub unparsed: u64,
+    /// Notices that lines may be missing, without a number.
+    pub unknown_gaps: u64,
+    /// Lines cut short, as notices say.
+    pub truncated: u64,
+    /// Sources whose end is stated and holds.
+    pub ended: usize,
     /// Records that repeat lines.
     pub repeats: u64,
     /// What must not be, in words.
@@ -28,32 +44,33 @@ type Place = (u64, u64, Option<u64>);
 
 #[derive(Default)]
 struct SourceState {
-    /// Covered or left out, as merged ranges: start to end.
-    ranges: BTreeMap<u64, u64>,
+    /// Covered or left out.
+    covered: Ranges,
+    /// Announced as lost or unparsed.
+    announced: Ranges,
+    /// What notices said, each once.
+    notices: BTreeSet<(NoticeKind, u64)>,
+    /// The total that the last `end_of_stream` stated, unless a record came after it.
+    end: Option<u64>,
     seen: BTreeMap<Place, (String, String)>,
     latest: VecDeque<Place>,
     highest: u64,
     partitions: BTreeSet<i32>,
 }
 
-/// Audits records in the order in which they lie (by partition, then offset). Notices cover nothing.
+/// Audits records in the order in which they lie (by partition, then offset).
 pub fn audit(lines: &[Line]) -> Report {
     let mut report = Report::default();
     let mut sources: BTreeMap<&str, SourceState> = BTreeMap::new();
-    for line in lines.iter().filter(|line| !line.notice) {
-        sources.entry(&line.source).or_default().take(line, &mut report);
+    for line in lines {
+        match &line.notice {
+            Some(notice) => sources.entry(&line.source).or_default().hear(line, notice, &mut report),
+            None => sources.entry(&line.source).or_default().take(line, &mut report),
+        }
     }
     report.sources = sources.len();
     for (source, state) in &sources {
-        let mut ranges = state.ranges.iter();
-        let first = ranges.next();
-        if first.is_none_or(|(&start, _)| start != 0) || ranges.next().is_some() {
-            report.faults.push(format!("{source}: holes, only these are there: {:?}", state.ranges));
-        }
-        if state.partitions.len() > 1 {
-            report.faults.push(format!("{source}: in partitions {:?}", state.partitions));
-        }
-        report.lines += state.ranges.iter().map(|(start, end)| end - start).sum::<u64>();
+        state.close(source, &mut report);
     }
     report
 }
@@ -70,7 +87,7 @@ pub fn texts(lines: &[Line], identity: &Identity, stream: Stream) -> Vec<String>
     let mut pieces: BTreeMap<&str, BTreeMap<(u64, u64), &str>> = BTreeMap::new();
     for line in lines {
         let own = line.pod_uid == identity.uid && line.container == identity.container;
-        if !own || line.notice || line.written_to() != Some(stream) {
+        if !own || line.notice.is_some() || line.written_to() != Some(stream) {
             continue;
         }
         if !pieces.contains_key(line.source.as_str()) {
@@ -126,7 +143,7 @@ impl SourceState {
             report.faults.push(format!("{}: number {} names two lines", line.source, line.seq));
         }
         // A piece that does not end its line covers no number: it is a repeat only if it was there before.
-        let repeats = if line.lines == 0 { same.is_some() } else { self.covers(line.seq, end) };
+        let repeats = if line.lines == 0 { same.is_some() } else { self.covered.contains(line.seq, end) };
         if repeats {
             report.repeats += 1;
             if !line.again && !self.latest.contains(&place) {
@@ -136,7 +153,8 @@ impl SourceState {
             report.faults.push(format!("{}: number {} comes after {}", line.source, line.seq, self.highest));
         }
         self.highest = self.highest.max(line.seq);
-        self.cover(start, end);
+        self.covered.add(start, end);
+        self.end = None;
         let seen = self.seen.entry(place).or_default();
         if line.log.len() >= seen.1.len() {
             *seen = (line.time.clone(), line.log.clone());
@@ -147,22 +165,44 @@ impl SourceState {
         }
     }
 
-    fn covers(&self, start: u64, end: u64) -> bool {
-        self.ranges.range(..=start).next_back().is_some_and(|(_, &covered)| covered >= end)
+    fn hear(&mut self, line: &Line, notice: &Notice<'_>, report: &mut Report) {
+        if notice.source != line.source || notice.seq != line.seq || line.lines != 0 {
+            report.faults.push(format!("{}: the record of a notice on {} differs from it", line.source, notice.source));
+        }
+        let news = self.notices.insert((notice.kind, notice.seq));
+        if let Some((start, end)) = notice.announced() {
+            self.announced.add(start, end);
+        }
+        match notice.kind {
+            NoticeKind::Gap if notice.lines.is_none() && news => report.unknown_gaps += 1,
+            NoticeKind::Truncated if news => report.truncated += 1,
+            NoticeKind::EndOfStream => self.end = Some(notice.seq),
+            _ => {}
+        }
     }
 
-    fn cover(&mut self, mut start: u64, mut end: u64) {
-        if start == end {
-            return;
+    fn close(&self, source: &str, report: &mut Report) {
+        let union = self.covered.union(&self.announced);
+        if !union.is_whole() {
+            report.faults.push(format!("{source}: holes, only these are there: {union:?}"));
         }
-        let touching: Vec<u64> =
-            self.ranges.range(..=end).filter(|&(_, &covered)| covered >= start).map(|(&from, _)| from).collect();
-        for from in touching {
-            let covered = self.ranges.remove(&from).unwrap_or(from);
-            start = start.min(from);
-            end = end.max(covered);
+        if self.partitions.len() > 1 {
+            report.faults.push(format!("{source}: in partitions {:?}", self.partitions));
         }
-        self.ranges.insert(start, end);
+        match self.end {
+            Some(end) if end != union.end() => {
+                report.faults.push(format!("{source}: ends at {end}, as it says, but {} are there", union.end()));
+            }
+            Some(_) => report.ended += 1,
+            None => {}
+        }
+        let announced = union.count() - self.covered.count();
+        if source.ends_with("/0") {
+            report.unparsed += announced;
+        } else {
+            report.announced += announced;
+        }
+        report.lines += self.covered.count();
     }
 }
 
@@ -186,7 +226,7 @@ mod tests {
             left_out: 0,
             again,
             chunk: None,
-            notice: false,
+            notice: None,
             time: "t".to_owned(),
             stream: "stdout".to_owned(),
             log: format!("line {seq}"),
@@ -217,6 +257,44 @@ mod tests {
         check(&[chunk(0, 0, false), chunk(0, 5, false), chunk(0, 9, true), line(1, 1, false)], &[]);
         check(&[chunk(0, 0, false), line(1, 1, false)], &["holes"]);
         check(&[line(0, 1, false), Line { partition: 1, ..line(1, 1, false) }], &["in partitions"]);
+    }
+
+    fn notice(kind: NoticeKind, seq: u64, lines: Option<u64>) -> Line {
+        let notice = Notice { lines, ..Notice::new(kind, "u/c/0/e/1", seq) };
+        Line { notice: Some(notice), stream: "fairlead".to_owned(), lines: 0, ..line(seq, 0, false) }
+    }
+
+    #[test]
+    fn judges_what_notices_say() {
+        use NoticeKind::{EndOfStream, Gap, ParseErrors, Throttled, Truncated};
+        let check = |lines: &[Line], expected: (u64, u64, u64, usize), fault: Option<&str>| {
+            let report = audit(lines);
+            let found = (report.announced, report.unknown_gaps, report.truncated, report.ended);
+            assert_eq!(found, expected, "{report:?}");
+            assert_eq!(report.faults.len(), usize::from(fault.is_some()), "{report:?}");
+            assert!(fault.is_none_or(|part| report.faults[0].contains(part)), "{report:?}");
+        };
+        let (first, last) = (line(0, 4, false), line(6, 2, false));
+        check(&[first.clone(), last.clone()], (0, 0, 0, 0), Some("holes"));
+        check(&[first.clone(), notice(Gap, 4, Some(2)), last.clone()], (2, 0, 0, 0), None);
+        check(&[first.clone(), notice(Throttled, 4, Some(2)), last.clone()], (2, 0, 0, 0), None);
+        check(&[first.clone(), notice(Gap, 4, Some(1)), last.clone()], (1, 0, 0, 0), Some("holes"));
+        check(&[first.clone(), notice(Gap, 4, Some(3)), last.clone()], (2, 0, 0, 0), None);
+        let unknown = notice(Gap, 4, None);
+        check(&[first.clone(), unknown.clone(), unknown.clone()], (0, 1, 0, 0), None);
+        check(&[first.clone(), unknown, last.clone()], (0, 1, 0, 0), Some("holes"));
+        check(&[first.clone(), notice(Truncated, 2, None)], (0, 0, 1, 0), None);
+        check(&[first.clone(), notice(EndOfStream, 4, Some(4))], (0, 0, 0, 1), None);
+        check(&[first.clone(), notice(EndOfStream, 5, Some(5))], (0, 0, 0, 0), Some("ends at 5"));
+        check(&[first.clone(), notice(EndOfStream, 4, Some(4)), line(4, 1, false)], (0, 0, 0, 0), None);
+        let elsewhere = Line { seq: 3, ..notice(Gap, 4, Some(1)) };
+        check(&[first, elsewhere], (1, 0, 0, 0), Some("differs"));
+        let bad = |seq, lines| Line {
+            source: "u/c/0/e/0".to_owned(),
+            notice: Some(Notice { lines: Some(lines), ..Notice::new(ParseErrors, "u/c/0/e/0", seq) }),
+            ..notice(ParseErrors, seq, None)
+        };
+        assert_eq!(audit(&[bad(0, 3), bad(3, 1), bad(3, 1)]).unparsed, 4);
     }
 
     #[test]

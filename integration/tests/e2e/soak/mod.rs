@@ -1,0 +1,77 @@
+//! Faults on real components, each case a row of the table in `docs/reliability.md`. The tests run a short form; `make
+//! soak` sets `FAIRLEAD_SOAK` for the long one and makes the table.
+
+mod conmon;
+mod kills;
+mod kubelet_rotation;
+mod pods;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use fairlead_integration::audit::{Report, audit};
+use fairlead_integration::broker::Kind;
+use fairlead_integration::component::Component;
+use fairlead_integration::consume::{Line, read_lines, record_count};
+use fairlead_integration::generator::Identity;
+use fairlead_integration::soak::{Case, Figures, figures, pick};
+use fairlead_integration::stage::Stage;
+use fairlead_integration::wait::{wait_for, wait_until};
+use fairlead_integration::workload::Script;
+
+/// A real log writer and Apache Kafka.
+fn usable() -> bool {
+    // Both are named if both are missing.
+    let conmon = Component::Conmon.usable();
+    Kind::ApacheKafka.usable() && conmon
+}
+
+/// Past libtest's capture: the figures of a run that passes.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How long the last lines may take to arrive on a machine that is busy.
+fn arrives_within() -> Duration {
+    Duration::from_secs(pick(60, 300))
+}
+
+/// Waits until each line that these containers wrote is in their namespace's topic or announced there, reports the case's
+/// row, and fails unless all is explained.
+fn prove(case: Case, stage: &Stage, namespace: &str, written: &[(&Identity, &Script)]) -> (Figures, Report) {
+    let lines = arrived(stage, namespace, |lines| figures(lines, written).unexplained == 0);
+    let (counted, report) = (figures(&lines, written), audit(&lines));
+    say(&format!("{namespace}: {counted:?}"));
+    let finished = case.finish(counted.clone(), &stage.router);
+    if finished.is_err() {
+        let of_scripts = written.iter().flat_map(|(identity, script)| script.faults(&lines, identity));
+        let faults: Vec<String> = report.faults.iter().cloned().chain(of_scripts).take(20).collect();
+        say(&format!("{faults:#?}"));
+    }
+    finished.unwrap();
+    (counted, report)
+}
+
+/// The topic of a namespace as soon as it is `complete` and nothing more comes, or as it is when time is up.
+fn arrived(stage: &Stage, namespace: &str, complete: impl Fn(&[Line]) -> bool) -> Vec<Line> {
+    let (bootstrap, topic) = (stage.broker.bootstrap(), stage.topic(namespace));
+    let mut count_then = -1;
+    let mut lines = Vec::new();
+    let done = wait_for("all lines of a topic", arrives_within(), || {
+        let count = record_count(&bootstrap, &topic).ok()?;
+        if count == count_then {
+            return None;
+        }
+        count_then = count;
+        lines = read_lines(&bootstrap, &topic).ok()?;
+        complete(&lines).then_some(())
+    });
+    // Repeats may still be on their way.
+    let quiet = wait_until("nothing in flight", arrives_within(), || {
+        stage.router.metric("fairlead_router_in_flight_bytes").abs() < 0.5
+    });
+    if done.is_ok() && quiet.is_ok() {
+        lines = read_lines(&bootstrap, &topic).unwrap();
+    }
+    lines
+}
