@@ -3,7 +3,9 @@
 //! Labels are the namespace and reasons from closed sets, never a pod, a path or a line. Counters are taken once per
 //! source and raised once per chunk of lines.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fairlead_contract::namespace::Namespace;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -27,6 +29,8 @@ pub struct Metrics {
     epochs_started: Family<OfReason, Counter>,
     delivery_failures: Family<OfReason, Counter>,
     parked_namespaces: Family<OfReason, Gauge>,
+    /// The reasons that stand beside each namespace in any of these.
+    reasons: Arc<Mutex<HashMap<Namespace, BTreeSet<&'static str>>>>,
     /// Held files.
     pub held_files: Gauge,
     /// Bytes of held files that only the router keeps: the kubelet's name is gone.
@@ -90,12 +94,12 @@ impl Metrics {
 
     /// Epochs begun, by reason.
     pub fn epochs_started(&self, namespace: &Namespace, reason: &'static str) -> Counter {
-        self.epochs_started.get_or_create_owned(&OfReason::new(namespace, reason))
+        self.epochs_started.get_or_create_owned(&self.of_reason(namespace, reason))
     }
 
     /// Records that were not delivered at the first attempt, by reason.
     pub fn delivery_failures(&self, namespace: &Namespace, reason: &'static str) -> Counter {
-        self.delivery_failures.get_or_create_owned(&OfReason::new(namespace, reason))
+        self.delivery_failures.get_or_create_owned(&self.of_reason(namespace, reason))
     }
 
     /// Says that a namespace is parked for a reason, or no longer.
@@ -106,6 +110,33 @@ impl Metrics {
         } else {
             self.parked_namespaces.remove(&label);
         }
+    }
+
+    /// Drops every series of a namespace that is gone.
+    pub fn forget(&self, namespace: &Namespace) {
+        let label = OfNamespace { namespace: Label(namespace.clone()) };
+        for family in [
+            &self.lines_read,
+            &self.bytes_read,
+            &self.records_acknowledged,
+            &self.lines_acknowledged,
+            &self.parse_errors,
+            &self.invalid_utf8,
+        ] {
+            family.remove(&label);
+        }
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        for reason in reasons.into_iter().flatten() {
+            let label = OfReason::new(namespace, reason);
+            self.epochs_started.remove(&label);
+            self.delivery_failures.remove(&label);
+        }
+    }
+
+    fn of_reason(&self, namespace: &Namespace, reason: &'static str) -> OfReason {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.entry(namespace.clone()).or_default().insert(reason);
+        OfReason::new(namespace, reason)
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -218,6 +249,21 @@ mod tests {
             })
             .collect();
         assert_eq!(shown(), documented);
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_leaves_no_series() {
+        let (metrics, registry) = Metrics::new();
+        let [gone, stays] = ["gone", "stays"].map(|name| Namespace::parse(name).unwrap());
+        for namespace in [&gone, &stays] {
+            metrics.namespace(namespace).lines_read.inc();
+            metrics.epochs_started(namespace, "first_seen").inc();
+            metrics.delivery_failures(namespace, "retry").inc();
+        }
+        metrics.forget(&gone);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        assert!(!text.contains(r#""gone""#) && text.contains(r#"namespace="stays""#), "{text}");
     }
 
     #[test]

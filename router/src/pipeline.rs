@@ -16,7 +16,7 @@ use crate::{
         cri::{self, CriLine},
         partial::{Partial, Piece},
     },
-    produce::{Pending, Refusal, SendResult, Sink, Slot},
+    produce::{Lane, Pending, Refusal, SendResult, Sink, Slot},
     tail::{Place, Positions, StreamPosition},
 };
 
@@ -82,6 +82,8 @@ pub struct Output<'a> {
     pub pending: &'a Pending,
     /// The slot of this read.
     pub slot: Slot,
+    /// The lane of the topic.
+    pub lane: Lane,
     /// The partition of the epoch.
     pub partition: i32,
     /// Room for one encoded value.
@@ -369,7 +371,7 @@ fn send(origin: &Origin, line: &Line<'_>, out: &mut Output<'_>) -> Result<(), No
     out.value.clear();
     out.made.replaced += record::encode(out.value, &origin.heads[usize::from(line.stream.fd()) - 1], line) as u64;
     for waits in 0.. {
-        match out.sink.send(origin.topic.as_str(), out.partition, &origin.key, out.value, out.slot) {
+        match out.sink.send(out.lane, origin.topic.as_str(), out.partition, &origin.key, out.value, out.slot) {
             SendResult::Queued => break,
             // Our own bound on bytes in flight is lower than the producer's; this is rare and short.
             SendResult::Full if waits < FULL_WAITS_MAX => out.sink.poll(FULL_WAIT),

@@ -1,16 +1,23 @@
 //! Stands in for Kafka in tests of the worker: records what is sent and acknowledges, fails or loses it on demand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fairlead_contract::topic::TopicName;
 
-use super::{Destinations, Failure, FailureKind, Pending, ProduceError, Refusal, SendResult, Sink, Slot, TopicState};
+use super::{
+    Destinations, Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot, TopicState,
+};
+
+/// Bytes of a batch on a lane that no topic bounds.
+const BATCH_BYTES: u64 = 1_000_000;
 
 /// A record as it was handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
+    /// The lane.
+    pub lane: Lane,
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -37,9 +44,13 @@ pub struct FakeSink {
     pub capacity: usize,
     /// Topics that are refused before anything is queued.
     pub refuse: BTreeMap<String, Refusal>,
-    /// Why the producer is dead.
+    /// Topics that nothing is acknowledged of, nor of what was sent behind it on the same lane.
+    pub frozen: BTreeSet<String>,
+    /// The lanes that are open, with the bound of their batches.
+    pub open: [Option<u64>; Lane::COUNT],
+    /// Why the producer of the first lane is dead.
     pub dead: Option<String>,
-    /// How often it was renewed.
+    /// How often a producer was renewed.
     pub renewals: usize,
     failures: Vec<Failure>,
 }
@@ -54,6 +65,8 @@ impl FakeSink {
             acknowledge_all: false,
             capacity: usize::MAX,
             refuse: BTreeMap::new(),
+            frozen: BTreeSet::new(),
+            open: [Some(BATCH_BYTES), None, None],
             dead: None,
             renewals: 0,
             failures: Vec::new(),
@@ -62,9 +75,19 @@ impl FakeSink {
 
     /// Stores and acknowledges up to `records` of the queue, oldest first.
     pub fn acknowledge(&mut self, records: usize) {
-        for sent in self.queue.drain(..records.min(self.queue.len())) {
-            self.pending.acknowledge(sent.slot);
-            self.stored.push(sent);
+        let mut blocked = BTreeSet::new();
+        let mut left = records;
+        for sent in std::mem::take(&mut self.queue) {
+            if self.frozen.contains(&sent.topic) {
+                blocked.insert(sent.lane);
+            }
+            if left == 0 || blocked.contains(&sent.lane) {
+                self.queue.push_back(sent);
+            } else {
+                left -= 1;
+                self.pending.acknowledge(sent.slot);
+                self.stored.push(sent);
+            }
         }
     }
 
@@ -75,6 +98,19 @@ impl FakeSink {
             self.failures.push(Failure { slot: sent.slot, kind, error: "as the test says".to_owned(), records: 1 });
             if stored {
                 self.stored.push(sent);
+            }
+        }
+    }
+
+    /// Fails everything on a lane, to be sent again.
+    fn fail_lane(&mut self, lane: Lane) {
+        for sent in std::mem::take(&mut self.queue) {
+            if sent.lane == lane {
+                self.pending.fail(sent.slot);
+                let error = "the producer was replaced".to_owned();
+                self.failures.push(Failure { slot: sent.slot, kind: FailureKind::Retry, error, records: 1 });
+            } else {
+                self.queue.push_back(sent);
             }
         }
     }
@@ -91,8 +127,13 @@ impl FakeSink {
 }
 
 impl Sink for FakeSink {
-    fn send(&mut self, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
-        if self.dead.is_some() {
+    fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
+        assert!(self.open[lane.index()].is_some(), "{lane:?} is not open");
+        if self.open.iter().flatten().count() > 1 {
+            let mut same = self.queue.iter().filter(|sent| sent.topic == topic && sent.partition == partition);
+            assert!(same.all(|sent| sent.lane == lane), "{topic}/{partition} is in flight on two lanes");
+        }
+        if self.dead.is_some() && lane == Lane::FIRST {
             return SendResult::Fatal;
         }
         if let Some(refusal) = self.refuse.get(topic) {
@@ -102,7 +143,7 @@ impl Sink for FakeSink {
             return SendResult::Full;
         }
         let (key, value) = (key.to_vec(), value.to_vec());
-        self.queue.push_back(Sent { topic: topic.to_owned(), partition, key, value, slot });
+        self.queue.push_back(Sent { lane, topic: topic.to_owned(), partition, key, value, slot });
         SendResult::Queued
     }
 
@@ -120,12 +161,27 @@ impl Sink for FakeSink {
         self.queue.len()
     }
 
-    fn fatal(&mut self) -> Option<String> {
-        self.dead.clone()
+    fn open(&mut self, batch_bytes_max: u64) -> Result<Lane, ProduceError> {
+        let lane = Lane::all().find(|lane| self.open[lane.index()].is_none()).ok_or(ProduceError::TooManyLanes)?;
+        self.open[lane.index()] = Some(batch_bytes_max.min(BATCH_BYTES));
+        Ok(lane)
     }
 
-    fn renew(&mut self) -> Result<(), ProduceError> {
-        self.fail(usize::MAX, FailureKind::Retry, false);
+    fn close(&mut self, lane: Lane) {
+        self.fail_lane(lane);
+        self.open[lane.index()] = None;
+    }
+
+    fn batch_bytes_max(&self, lane: Lane) -> u64 {
+        self.open[lane.index()].unwrap_or(BATCH_BYTES)
+    }
+
+    fn fatal(&mut self) -> Option<(Lane, String)> {
+        self.dead.clone().map(|reason| (Lane::FIRST, reason))
+    }
+
+    fn renew(&mut self, lane: Lane) -> Result<(), ProduceError> {
+        self.fail_lane(lane);
         self.dead = None;
         self.renewals += 1;
         Ok(())
@@ -174,6 +230,10 @@ impl Destinations for FakeTopics {
 
     fn forget(&self, _: &TopicName) {
         self.book.lock().unwrap().version += 1;
+    }
+
+    fn release(&self, topic: &TopicName) {
+        self.book.lock().unwrap().wanted.retain(|wanted| wanted != topic.as_str());
     }
 
     fn version(&self) -> u64 {

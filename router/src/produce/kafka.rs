@@ -1,28 +1,21 @@
-//! The sink that is Kafka: an idempotent librdkafka producer that never gives up by itself.
+//! The sink that is Kafka: idempotent librdkafka producers that never give up by themselves, one a lane.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fairlead_service_kit::kafka_client::KafkaSettings;
-use fairlead_service_kit::telemetry::{ThrottleBy, field};
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use fairlead_service_kit::telemetry::field;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::wake::Wake;
-use super::{Failure, FailureKind, Pending, ProduceError, Refusal, SendResult, Sink, Slot, refusal};
+use super::producer::{Handle, Live, lock};
+use super::settings::{batch_bytes, producer_config};
+use super::wake::Event;
+use super::{Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot, refusal};
 
-const CLIENT_ID: &str = "fairlead-router";
-/// Properties with a better default than librdkafka's; the operator's value wins.
-const DEFAULTS: [(&str, &str); 4] =
-    [("linger.ms", "5"), ("compression.type", "lz4"), ("max.in.flight", "5"), ("enable.metrics.push", "false")];
-/// Events served in one poll before the worker gets its turn again; a batch's reports are one event.
-const EVENTS_PER_POLL_MAX: usize = 1_024;
 /// How long a renewal waits for the reports of what the old producer still had.
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The wait between the first two renewals in a row; it doubles up to the second.
@@ -32,27 +25,26 @@ const RENEW_WAIT_MAX: Duration = Duration::from_secs(30);
 const RENEW_CALM: Duration = Duration::from_secs(60);
 /// How long a topic's refresh may wait for its answer.
 const REFRESH_WAIT_MAX: Duration = Duration::from_secs(2);
-/// One message of a kind in this time.
-const REPEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// Produces to Kafka. See [`Sink`].
 pub struct KafkaSink {
     config: ClientConfig,
+    /// `batch.size` of a lane that no topic bounds.
+    batch_bytes_max: u64,
     pending: Arc<Pending>,
     failures: Arc<Mutex<Vec<Failure>>>,
-    producer: Live,
-    /// The producer's handle, for [`Refresher`].
-    current: Arc<Mutex<Handle>>,
-    /// When the producer was replaced last, and how long the next replacement waits after that.
-    renewed: Option<(Instant, Duration)>,
+    /// By lane; dropped before `event`, which they raise.
+    producers: [Option<Live>; Lane::COUNT],
+    /// Through which lane a slot's records went, by slot.
+    lane_of_slot: Box<[Lane]>,
+    event: Arc<Event>,
+    /// The producers' handles, for [`Refresher`].
+    current: Arc<Mutex<Vec<Handle>>>,
 }
 
-/// A producer that other threads may ask for metadata; only the worker polls it.
-type Handle = Arc<BaseProducer<Reports>>;
-
 impl KafkaSink {
-    /// Makes the producer; it connects by itself. `in_flight_bytes_max` is the worker's own bound: librdkafka's are set
-    /// above it, unless the operator set them.
+    /// Makes the producer of [`Lane::FIRST`]; it connects by itself. `in_flight_bytes_max` is the worker's own bound:
+    /// librdkafka's are set above it, unless the operator set them.
     ///
     /// # Errors
     /// If librdkafka or the system refuses.
@@ -61,32 +53,94 @@ impl KafkaSink {
         in_flight_bytes_max: u64,
         pending: Arc<Pending>,
     ) -> Result<KafkaSink, ProduceError> {
-        let config = producer_config(settings, in_flight_bytes_max);
-        let failures = Arc::new(Mutex::new(Vec::new()));
-        let producer = Live::start(&config, &pending, &failures)?;
-        let current = Arc::new(Mutex::new(Arc::clone(&producer.handle)));
-        Ok(KafkaSink { config, pending, failures, producer, current, renewed: None })
+        let mut sink = KafkaSink {
+            config: producer_config(settings, in_flight_bytes_max),
+            batch_bytes_max: batch_bytes(settings),
+            lane_of_slot: vec![Lane::FIRST; pending.slots()].into(),
+            pending,
+            failures: Arc::new(Mutex::new(Vec::new())),
+            producers: [const { None }; Lane::COUNT],
+            event: Arc::new(Event::new().map_err(|source| ProduceError::Wake { source })?),
+            current: Arc::new(Mutex::new(Vec::new())),
+        };
+        sink.open(u64::MAX)?;
+        Ok(sink)
     }
 
-    /// What makes the producer look at a topic anew, for the thread that looks up topics.
+    /// What makes the producers look at a topic anew, for the thread that looks up topics.
     pub fn refresher(&self) -> Refresher {
         Refresher { current: Arc::clone(&self.current) }
     }
+
+    fn start(&self, batch_bytes_max: u64) -> Result<Live, ProduceError> {
+        Live::start(&self.config, batch_bytes_max, &self.event, &self.pending, &self.failures)
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Live> {
+        self.producers.iter().flatten()
+    }
+
+    /// Serves every producer; gives the number of events.
+    fn serve(&self) -> usize {
+        self.event.clear();
+        let (mut events, mut more) = (0, false);
+        for producer in self.live() {
+            let (served, left) = producer.serve();
+            events += served;
+            more |= left;
+        }
+        if more {
+            self.event.raise(); // librdkafka tells only of the first event in an empty queue
+        }
+        events
+    }
+
+    fn tell_refresher(&self) {
+        *lock(&self.current) = self.live().map(|live| Arc::clone(&live.handle)).collect();
+    }
+
+    /// Ends a producer. What it still has is reported as a failure to be sent again.
+    fn retire(&self, lane: Lane, old: Live) {
+        old.handle.purge(PurgeConfig::default().queue().inflight());
+        let deadline = Instant::now() + PURGE_WAIT_MAX;
+        while old.unreported() > 0 && Instant::now() < deadline {
+            self.event.wait(Duration::from_millis(20));
+            self.event.clear();
+            old.serve();
+        }
+        self.event.raise(); // what other producers told meanwhile
+        // From here on, reports of the old producer must not touch slots that are used anew.
+        old.mute();
+        let is_its = |slot: Slot| self.lane_of_slot[slot.0 as usize] == lane;
+        lock(&self.failures).extend(self.pending.fail_outstanding(is_its).map(|(slot, records)| Failure {
+            slot,
+            kind: FailureKind::Retry,
+            error: "the producer was replaced".to_owned(),
+            records,
+        }));
+        // Closing waits for connections; the worker need not.
+        let closing = std::thread::Builder::new().name("producer-close".to_owned()).spawn(move || drop(old));
+        if let Err(error) = closing {
+            tracing::warn!({ field::ERROR } = %error, "old producer closed in the worker");
+        }
+    }
 }
 
-/// Makes the producer look at a topic anew. It remembers that a topic was refused until it asks for it again, which by
-/// itself it does every five minutes.
+/// Makes the producers look at a topic anew. Each remembers that a topic was refused until it asks for it again, which
+/// by itself it does every five minutes.
 #[derive(Clone)]
 pub struct Refresher {
-    current: Arc<Mutex<Handle>>,
+    current: Arc<Mutex<Vec<Handle>>>,
 }
 
 impl Refresher {
-    /// Asks for the topic through the producer's own connections. Blocks until it is answered, but not for long.
+    /// Asks for the topic through the producers' own connections. Blocks until it is answered, but not for long.
     pub(super) fn refresh(&self, topic: &str) {
-        let handle = Arc::clone(&lock(&self.current));
-        if let Err(error) = handle.client().fetch_metadata(Some(topic), REFRESH_WAIT_MAX) {
-            tracing::debug!({ field::DESTINATION } = topic, { field::ERROR } = %error, "producer not refreshed");
+        let handles = lock(&self.current).clone();
+        for handle in handles {
+            if let Err(error) = handle.client().fetch_metadata(Some(topic), REFRESH_WAIT_MAX) {
+                tracing::debug!({ field::DESTINATION } = topic, { field::ERROR } = %error, "producer not refreshed");
+            }
         }
     }
 }
@@ -98,9 +152,11 @@ impl std::fmt::Debug for Refresher {
 }
 
 impl Sink for KafkaSink {
-    fn send(&mut self, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
+    fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
+        let Some(producer) = &self.producers[lane.index()] else { return SendResult::Full };
+        self.lane_of_slot[slot.0 as usize] = lane;
         let record = BaseRecord::with_opaque_to(topic, slot.0 as usize).partition(partition).key(key).payload(value);
-        match self.producer.handle.send(record) {
+        match producer.handle.send(record) {
             Ok(()) => SendResult::Queued,
             Err((KafkaError::MessageProduction(code), _)) => match code {
                 Code::QueueFull => SendResult::Full,
@@ -113,9 +169,9 @@ impl Sink for KafkaSink {
     }
 
     fn poll(&mut self, wait: Duration) {
-        if self.producer.serve() == 0 && !wait.is_zero() {
-            self.producer.wake.wait(wait);
-            self.producer.serve();
+        if self.serve() == 0 && !wait.is_zero() {
+            self.event.wait(wait);
+            self.serve();
         }
     }
 
@@ -124,183 +180,56 @@ impl Sink for KafkaSink {
     }
 
     fn in_flight(&self) -> usize {
-        self.producer.unreported()
+        self.live().map(Live::unreported).sum()
     }
 
-    fn fatal(&mut self) -> Option<String> {
-        let (code, reason) = self.producer.handle.client().fatal_error()?;
-        if self.renewed.is_some_and(|(at, wait)| at.elapsed() < wait) {
-            return None;
-        }
-        Some(format!("{code}: {reason}"))
+    fn open(&mut self, batch_bytes_max: u64) -> Result<Lane, ProduceError> {
+        let Some(lane) = Lane::all().find(|lane| self.producers[lane.index()].is_none()) else {
+            return Err(ProduceError::TooManyLanes);
+        };
+        self.producers[lane.index()] = Some(self.start(batch_bytes_max.min(self.batch_bytes_max))?);
+        self.tell_refresher();
+        Ok(lane)
     }
 
-    fn renew(&mut self) -> Result<(), ProduceError> {
-        let fresh = Live::start(&self.config, &self.pending, &self.failures)?;
-        self.renewed = Some((Instant::now(), next_wait(self.renewed, Instant::now())));
-        *lock(&self.current) = Arc::clone(&fresh.handle);
-        let old = std::mem::replace(&mut self.producer, fresh);
-        old.handle.purge(PurgeConfig::default().queue().inflight());
-        let deadline = Instant::now() + PURGE_WAIT_MAX;
-        while old.unreported() > 0 && Instant::now() < deadline {
-            old.wake.wait(Duration::from_millis(20));
-            old.serve();
+    fn close(&mut self, lane: Lane) {
+        if let Some(old) = self.producers[lane.index()].take() {
+            self.tell_refresher();
+            self.retire(lane, old);
         }
-        // From here on, reports of the old producer must not touch slots that are used anew.
-        old.handle.context().muted.store(true, Ordering::Relaxed);
-        let mut failures = lock(&self.failures);
-        failures.extend(self.pending.fail_outstanding().map(|(slot, records)| Failure {
-            slot,
-            kind: FailureKind::Retry,
-            error: "the producer was replaced".to_owned(),
-            records,
-        }));
-        // Closing waits for connections; the worker need not.
-        let closing = std::thread::Builder::new().name("producer-close".to_owned()).spawn(move || drop(old));
-        if let Err(error) = closing {
-            tracing::warn!({ field::ERROR } = %error, "old producer closed in the worker");
+    }
+
+    fn batch_bytes_max(&self, lane: Lane) -> u64 {
+        self.producers[lane.index()].as_ref().map_or(self.batch_bytes_max, |live| live.batch_bytes_max)
+    }
+
+    fn fatal(&mut self) -> Option<(Lane, String)> {
+        Lane::all().find_map(|lane| {
+            let producer = self.producers[lane.index()].as_ref()?;
+            let reason = producer.fatal()?;
+            let too_soon = producer.renewed.is_some_and(|(at, wait)| at.elapsed() < wait);
+            (!too_soon).then_some((lane, reason))
+        })
+    }
+
+    fn renew(&mut self, lane: Lane) -> Result<(), ProduceError> {
+        let Some(old) = &self.producers[lane.index()] else { return Ok(()) };
+        let mut fresh = self.start(old.batch_bytes_max)?;
+        fresh.renewed = Some((Instant::now(), next_wait(old.renewed, Instant::now())));
+        if let Some(old) = self.producers[lane.index()].replace(fresh) {
+            self.tell_refresher();
+            self.retire(lane, old);
         }
         Ok(())
     }
 
     fn trouble(&mut self) -> bool {
-        self.producer.handle.context().trouble.swap(false, Ordering::Relaxed)
+        // Each is asked: all must forget.
+        self.live().filter(|live| live.trouble()).count() > 0
     }
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.producer.wake.as_fd())
-    }
-}
-
-/// A running producer. The order of the fields is the order in which they are dropped.
-struct Live {
-    wake: Wake,
-    handle: Handle,
-}
-
-impl Live {
-    fn start(
-        config: &ClientConfig,
-        pending: &Arc<Pending>,
-        failures: &Arc<Mutex<Vec<Failure>>>,
-    ) -> Result<Live, ProduceError> {
-        let reports = Reports {
-            pending: Arc::clone(pending),
-            failures: Arc::clone(failures),
-            trouble: AtomicBool::new(false),
-            muted: AtomicBool::new(false),
-            repeats: Mutex::new(ThrottleBy::new(REPEAT_EVERY, 64)),
-        };
-        let handle: BaseProducer<Reports> =
-            config.create_with_context(reports).map_err(|source| ProduceError::Client { source })?;
-        let wake = Wake::attach(handle.client()).map_err(|source| ProduceError::Wake { source })?;
-        Ok(Live { wake, handle: Arc::new(handle) })
-    }
-
-    /// Records without a report yet. librdkafka's count takes events that wait to be served for records.
-    fn unreported(&self) -> usize {
-        let waiting = self.wake.waiting();
-        usize::try_from(self.handle.in_flight_count()).unwrap_or(0).saturating_sub(waiting)
-    }
-
-    /// Serves what waits and gives the number of events.
-    fn serve(&self) -> usize {
-        self.wake.clear();
-        let mut served = 0;
-        while self.wake.waiting() > 0 {
-            if served == EVENTS_PER_POLL_MAX {
-                self.wake.raise(); // librdkafka tells only of the first event in an empty queue
-                break;
-            }
-            self.handle.poll(Duration::ZERO); // one event
-            served += 1;
-        }
-        served
-    }
-}
-
-/// Receives what librdkafka reports, on the thread that polls.
-struct Reports {
-    pending: Arc<Pending>,
-    failures: Arc<Mutex<Vec<Failure>>>,
-    trouble: AtomicBool,
-    /// Set when the producer was replaced: its slots may have been reset.
-    muted: AtomicBool,
-    repeats: Mutex<ThrottleBy<String>>,
-}
-
-impl Reports {
-    /// Notes a failed record. Reports come batch by batch, so that equal ones follow each other.
-    fn failed(&self, slot: Slot, code: Code) {
-        self.pending.fail(slot);
-        let kind = refusal::of_delivery(code);
-        let mut failures = lock(&self.failures);
-        match failures.last_mut() {
-            Some(last) if last.slot == slot && last.kind == kind => last.records += 1,
-            _ => failures.push(Failure { slot, kind, error: code.to_string(), records: 1 }),
-        }
-    }
-
-    /// Whether a message of this kind may be logged now, and how many were left out.
-    fn may_repeat(&self, kind: &str) -> Option<u64> {
-        lock(&self.repeats).allow(&kind.to_owned())
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        if self.muted.load(Ordering::Relaxed) {
-            return;
-        }
-        let slot = Slot(u32::try_from(opaque).expect("an opaque is a slot's number"));
-        match result {
-            Ok(_) => self.pending.acknowledge(slot),
-            Err((KafkaError::MessageProduction(code), _)) => self.failed(slot, *code),
-            Err((error, _)) => self.failed(slot, error.rdkafka_error_code().unwrap_or(Code::Unknown)),
-        }
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => tracing::info!(facility, "librdkafka: {message}"),
-            _ => {
-                if let Some(left_out) = self.may_repeat(facility) {
-                    tracing::warn!(facility, { field::LEFT_OUT } = left_out, "librdkafka: {message}");
-                }
-            }
-        }
-    }
-
-    fn stats_raw(&self, _: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.trouble.store(true, Ordering::Relaxed);
-        let kind = error.rdkafka_error_code().map_or_else(|| "error".to_owned(), |code| format!("{code:?}"));
-        match error.rdkafka_error_code() {
-            // librdkafka's log says so already, and the thread that looks up topics says when nobody answers.
-            Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve) => {
-                tracing::debug!(
-                    { field::ERROR_TYPE } = kind,
-                    { field::ERROR } = reason,
-                    "connection to a broker failed"
-                );
-            }
-            _ => {
-                if let Some(left_out) = self.may_repeat(&kind) {
-                    tracing::warn!(
-                        { field::ERROR_TYPE } = kind,
-                        { field::ERROR } = reason,
-                        { field::LEFT_OUT } = left_out,
-                        "the Kafka producer has trouble"
-                    );
-                }
-            }
-        }
+        Some(self.event.as_fd())
     }
 }
 
@@ -310,34 +239,6 @@ fn next_wait(last: Option<(Instant, Duration)>, now: Instant) -> Duration {
         Some((at, wait)) if now.duration_since(at) < RENEW_CALM => (wait * 2).min(RENEW_WAIT_MAX),
         _ => RENEW_WAIT_MIN,
     }
-}
-
-/// The operator's settings, our defaults where nothing is set, and what must hold.
-fn producer_config(settings: &KafkaSettings, in_flight_bytes_max: u64) -> ClientConfig {
-    let mut config = settings.client_config(CLIENT_ID);
-    for (name, value) in DEFAULTS {
-        if settings.property(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    if settings.property("queue.buffering.max.messages").is_none() {
-        config.set("queue.buffering.max.messages", "0"); // no limit but that of bytes
-    }
-    if settings.property("queue.buffering.max.kbytes").is_none() {
-        // Keys count too, and so does what is sent anew after a rewind while the old is being reported.
-        let kilobytes = (in_flight_bytes_max / 1024 * 4).clamp(64 * 1024, i32::MAX as u64);
-        config.set("queue.buffering.max.kbytes", kilobytes.to_string());
-    }
-    config
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("message.timeout.ms", "0")
-        .set("allow.auto.create.topics", "false");
-    config
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

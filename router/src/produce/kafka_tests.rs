@@ -38,7 +38,7 @@ impl Bench {
     }
 
     fn send(&mut self, topic: &str, partition: i32, slot: Slot) -> SendResult {
-        let result = self.sink.send(topic, partition, b"a/pod/c", br#"{"log":"x"}"#, slot);
+        let result = self.sink.send(Lane::FIRST, topic, partition, b"a/pod/c", br#"{"log":"x"}"#, slot);
         if result == SendResult::Queued {
             self.pending.add(slot, 1);
         }
@@ -127,7 +127,7 @@ fn a_missing_topic_or_partition_is_refused() {
 #[test]
 fn a_record_larger_than_the_producer_takes_is_refused_at_once() {
     let mut bench = Bench::new("message.max.bytes: 1000");
-    let result = bench.sink.send("logs.a", 0, b"k", &[b'x'; 2_000], Slot(0));
+    let result = bench.sink.send(Lane::FIRST, "logs.a", 0, b"k", &[b'x'; 2_000], Slot(0));
     assert_eq!(result, SendResult::Refused(Refusal::TooLarge));
 }
 
@@ -159,7 +159,7 @@ fn after_a_fatal_error_a_new_producer_takes_over() {
     assert_eq!(bench.send("logs.a", 0, Slot(5)), SendResult::Fatal);
     bench.poll_until("the trouble", |b| b.sink.trouble());
 
-    bench.sink.renew().unwrap();
+    bench.sink.renew(Lane::FIRST).unwrap();
     assert_eq!(bench.pending.outstanding(Slot(5)), 0);
     if first == SendResult::Queued {
         assert!(bench.pending.has_failed(Slot(5)));
@@ -178,7 +178,7 @@ fn a_renewal_gives_back_what_was_in_flight() {
     for slot in 0..3 {
         assert_eq!(bench.send("logs.a", 0, Slot(slot)), SendResult::Queued);
     }
-    bench.sink.renew().unwrap();
+    bench.sink.renew(Lane::FIRST).unwrap();
     assert_eq!(bench.sink.in_flight(), 0);
     let failures = bench.failures();
     assert_eq!(failures.iter().map(|f| f.records).sum::<u32>(), 3, "{failures:?}");
@@ -199,6 +199,45 @@ fn a_broker_that_goes_and_comes_loses_nothing() {
     bench.cluster.broker_up(-1).unwrap();
     bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(1)));
     assert_eq!(bench.failures(), []);
+}
+
+#[test]
+fn lanes_share_one_descriptor_and_one_table() {
+    let mut bench = Bench::new("batch.size: 5000");
+    let lanes = [Lane::FIRST, bench.sink.open(1_000).unwrap(), bench.sink.open(u64::MAX).unwrap()];
+    assert_eq!(lanes.map(|lane| bench.sink.batch_bytes_max(lane)), [5_000, 1_000, 5_000]);
+    assert!(matches!(bench.sink.open(u64::MAX), Err(ProduceError::TooManyLanes)));
+    for (slot, lane) in (0..).map(Slot).zip(lanes) {
+        assert_eq!(bench.sink.send(lane, "logs.a", 0, b"k", b"{}", slot), SendResult::Queued);
+        bench.pending.add(slot, 1);
+    }
+    for slot in 0..3 {
+        bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(slot)));
+    }
+    assert_eq!(bench.sink.in_flight(), 0);
+    bench.sink.close(lanes[1]);
+    assert_eq!(bench.sink.open(7).unwrap(), lanes[1]);
+    assert_eq!(bench.failures(), []);
+}
+
+#[test]
+fn closing_or_renewing_a_lane_leaves_the_others_alone() {
+    let mut bench = Bench::new("reconnect.backoff.max.ms: 200");
+    let lanes = [Lane::FIRST, bench.sink.open(u64::MAX).unwrap(), bench.sink.open(u64::MAX).unwrap()];
+    bench.cluster.broker_down(-1).unwrap();
+    for (slot, lane) in (0..).map(Slot).zip(lanes) {
+        assert_eq!(bench.sink.send(lane, "logs.a", 0, b"k", b"{}", slot), SendResult::Queued);
+        bench.pending.add(slot, 1);
+    }
+    bench.sink.renew(lanes[0]).unwrap();
+    bench.sink.close(lanes[1]);
+    let failed: Vec<Slot> = bench.failures().iter().map(|failure| failure.slot).collect();
+    assert_eq!(failed, [Slot(0), Slot(1)]);
+    assert_eq!(bench.pending.outstanding(Slot(2)), 1);
+    bench.cluster.broker_up(-1).unwrap();
+    bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(2)));
+    assert_eq!(bench.send("logs.a", 0, Slot(5)), SendResult::Queued);
+    bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(5)));
 }
 
 #[test]
@@ -234,6 +273,7 @@ fn what_must_hold_is_set_and_what_the_operator_says_wins_elsewhere() {
             ("allow.auto.create.topics", "false"),
             ("queue.buffering.max.messages", "0"),
             ("queue.buffering.max.kbytes", "131072"),
+            ("request.timeout.ms", "1000"),
         ] {
             assert_eq!(config.get(name), Some(value), "{name}");
         }

@@ -9,8 +9,11 @@
 //! report is one atomic subtraction.
 
 mod kafka;
+mod lane;
 mod pending;
+mod producer;
 mod refusal;
+mod settings;
 mod topics;
 mod wake;
 
@@ -23,6 +26,7 @@ use std::time::Duration;
 use fairlead_contract::topic::TopicName;
 
 pub use self::kafka::{KafkaSink, Refresher};
+pub use self::lane::Lane;
 pub use self::pending::{Pending, Slot};
 pub use self::refusal::{FailureKind, Refusal};
 pub use self::topics::{Connection, Topics};
@@ -37,7 +41,7 @@ pub enum SendResult {
     Full,
     /// It was refused before it was queued; no report will come.
     Refused(Refusal),
-    /// The producer is dead: [`Sink::renew`].
+    /// The lane's producer is dead: [`Sink::renew`].
     Fatal,
 }
 
@@ -56,11 +60,11 @@ pub struct Failure {
 
 /// Where encoded records go: Kafka, or a recorder in tests.
 ///
-/// One thread uses it. Reports are served only inside [`Sink::poll`] and [`Sink::renew`], so counters never change
+/// It has one producer for each open [`Lane`]. One thread uses it. Reports are served only inside [`Sink::poll`] and [`Sink::renew`], so counters never change
 /// behind the worker's back.
 pub trait Sink {
-    /// Hands over a record; its bytes are copied. Never blocks.
-    fn send(&mut self, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult;
+    /// Hands over a record; its bytes are copied. Never blocks. All records of a slot go through one lane.
+    fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult;
 
     /// Serves all reports that have come; if there are none, waits for the first, at most `wait`.
     fn poll(&mut self, wait: Duration);
@@ -71,16 +75,29 @@ pub trait Sink {
     /// Records handed over and not reported yet.
     fn in_flight(&self) -> usize;
 
-    /// Why the producer is dead, if it is and it is time to replace it: nothing can be sent until [`Sink::renew`]. After
-    /// a renewal that did not help, the next is due only after a wait that grows.
-    fn fatal(&mut self) -> Option<String>;
+    /// Opens another lane, whose batches have at most so many bytes, and no more than the settings say.
+    /// [`Lane::FIRST`] is open from the start.
+    ///
+    /// # Errors
+    /// If no producer can be made, or there are [`Lane::COUNT`] already.
+    fn open(&mut self, batch_bytes_max: u64) -> Result<Lane, ProduceError>;
 
-    /// Replaces the producer by a fresh one. Every record that is not acknowledged is reported as a failure to be
-    /// sent again; afterwards nothing is outstanding.
+    /// Closes a lane. Whatever is not acknowledged on it is reported as a failure to be sent again.
+    fn close(&mut self, lane: Lane);
+
+    /// Bytes of a batch on this lane, at most.
+    fn batch_bytes_max(&self, lane: Lane) -> u64;
+
+    /// A lane whose producer is dead, and why, if it is time to replace it: nothing can be sent until [`Sink::renew`].
+    /// After a renewal that did not help, the next is due only after a wait that grows.
+    fn fatal(&mut self) -> Option<(Lane, String)>;
+
+    /// Replaces the producer of a lane by a fresh one. Every record on it that is not acknowledged is reported as a
+    /// failure to be sent again; afterwards nothing is outstanding there.
     ///
     /// # Errors
     /// If no producer can be made; the old one stays.
-    fn renew(&mut self) -> Result<(), ProduceError>;
+    fn renew(&mut self, lane: Lane) -> Result<(), ProduceError>;
 
     /// Whether a connection failed since the last call.
     fn trouble(&mut self) -> bool {
@@ -126,6 +143,9 @@ pub trait Destinations {
     /// Drops what is known of the topic and looks it up again: for when Kafka has refused it.
     fn forget(&self, topic: &TopicName);
 
+    /// Forgets a topic that nobody writes to any more; it is no longer looked up.
+    fn release(&self, topic: &TopicName);
+
     /// Changes whenever the state of any topic does.
     fn version(&self) -> u64;
 }
@@ -145,6 +165,9 @@ pub enum ProduceError {
         /// What it says.
         source: std::io::Error,
     },
+    /// There are as many producers as there may be.
+    #[error("{} producers live already", Lane::COUNT)]
+    TooManyLanes,
     /// The system refuses a thread.
     #[error("cannot start the topics thread")]
     Thread {

@@ -27,6 +27,11 @@ impl Pending {
         Pending { slots: (0..slots).map(|_| AtomicU32::new(0)).collect() }
     }
 
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Counts records that are being sent with the slot; at the latest before the sink is polled next.
     pub fn add(&self, slot: Slot, records: u32) {
         self.at(slot).fetch_add(records, Ordering::AcqRel);
@@ -54,7 +59,7 @@ impl Pending {
     }
 
     /// A record of the slot was acknowledged.
-    pub(super) fn acknowledge(&self, slot: Slot) {
+    pub(crate) fn acknowledge(&self, slot: Slot) {
         self.at(slot).fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -64,15 +69,16 @@ impl Pending {
         self.at(slot).fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Fails whatever is outstanding, and gives each slot's count of it.
-    pub(super) fn fail_outstanding(&self) -> impl Iterator<Item = (Slot, u32)> {
-        self.slots.iter().enumerate().filter_map(|(index, counter)| {
+    /// Fails whatever is outstanding in the slots that are meant, and gives each one's count of it.
+    pub(super) fn fail_outstanding(&self, is_meant: impl Fn(Slot) -> bool) -> impl Iterator<Item = (Slot, u32)> {
+        self.slots.iter().enumerate().filter_map(move |(index, counter)| {
             let outstanding = counter.load(Ordering::Acquire) & !FAILED;
-            if outstanding == 0 {
+            let slot = Slot(u32::try_from(index).expect("a table has fewer than 2^32 slots"));
+            if outstanding == 0 || !is_meant(slot) {
                 return None;
             }
             counter.store(FAILED, Ordering::Release);
-            Some((Slot(u32::try_from(index).expect("a table has fewer than 2^32 slots")), outstanding))
+            Some((slot, outstanding))
         })
     }
 
@@ -106,9 +112,12 @@ mod tests {
     fn all_that_is_outstanding_can_be_failed_at_once() {
         let pending = Pending::new(4);
         pending.add(Slot(0), 2);
+        pending.add(Slot(1), 5);
         pending.add(Slot(3), 1);
-        assert_eq!(pending.fail_outstanding().collect::<Vec<_>>(), [(Slot(0), 2), (Slot(3), 1)]);
+        let all_but_one = |slot| slot != Slot(1);
+        assert_eq!(pending.fail_outstanding(all_but_one).collect::<Vec<_>>(), [(Slot(0), 2), (Slot(3), 1)]);
         assert!(pending.has_failed(Slot(3)) && pending.outstanding(Slot(3)) == 0);
-        assert_eq!(pending.fail_outstanding().count(), 0);
+        assert_eq!((pending.has_failed(Slot(1)), pending.outstanding(Slot(1))), (false, 5));
+        assert_eq!(pending.fail_outstanding(all_but_one).count(), 0);
     }
 }

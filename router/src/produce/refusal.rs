@@ -19,6 +19,8 @@ pub enum Refusal {
     Policy,
     /// No broker answers, or the topic has no leader now.
     Unavailable,
+    /// Records wait longer for their acknowledgement than those of other topics.
+    Slow,
     /// Anything else.
     Other,
 }
@@ -34,6 +36,7 @@ impl Refusal {
             Refusal::InvalidRecord => "invalid_record",
             Refusal::Policy => "policy",
             Refusal::Unavailable => "unavailable",
+            Refusal::Slow => "slow",
             Refusal::Other => "other",
         }
     }

@@ -115,6 +115,10 @@ impl Destinations for Topics {
         self.shared.changed.notify_one();
     }
 
+    fn release(&self, topic: &TopicName) {
+        self.shared.book().entries.remove(topic);
+    }
+
     fn version(&self) -> u64 {
         self.shared.book().version
     }

@@ -15,7 +15,7 @@ use crate::{
     hold::{HeldFolder, Writers},
     parse::cri,
     pipeline::{Limits, Made, NotSent, Output},
-    produce::{Pending, Sink, Slot},
+    produce::{Lane, Pending, Sink, Slot},
 };
 
 /// How long a writer may keep a rotated file open before the clock decides, and how long its size must have stood still then.
@@ -36,6 +36,8 @@ pub struct ReadContext<'a> {
     pub sink: &'a mut dyn Sink,
     /// Counts of records that are not acknowledged.
     pub pending: &'a Pending,
+    /// The lane of the topic.
+    pub lane: Lane,
     /// A slot for this read.
     pub slot: Slot,
     /// The limits of joining and cutting.
@@ -94,8 +96,9 @@ impl Epoch {
     /// Reads once. After [`TailError::NotSent`] the epoch must go back to its acknowledged positions.
     pub fn step(&mut self, context: &mut ReadContext<'_>) -> Turn<Step> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { held, key, buffer, value, sink, pending, slot, limits, now } = context;
-        let mut out = Output { sink: &mut **sink, pending, slot: *slot, partition, value, made: Made::default() };
+        let ReadContext { held, key, buffer, value, sink, pending, lane, slot, limits, now } = context;
+        let mut out =
+            Output { sink: &mut **sink, pending, lane: *lane, slot: *slot, partition, value, made: Made::default() };
         let run = Run { held, key, limits, now: *now };
         let step = self.read(&run, buffer, &mut out);
         let made = out.made;
@@ -307,8 +310,9 @@ impl Epoch {
 
     fn flush(&mut self, streams: Vec<Stream>, context: &mut ReadContext<'_>) -> Turn<()> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { sink, pending, slot, value, .. } = context;
-        let mut out = Output { sink: &mut **sink, pending, slot: *slot, partition, value, made: Made::default() };
+        let ReadContext { sink, pending, lane, slot, value, .. } = context;
+        let mut out =
+            Output { sink: &mut **sink, pending, lane: *lane, slot: *slot, partition, value, made: Made::default() };
         // A line that is being read right now is not cut by a clock.
         let being_read = self.long.map(|long| long.stream);
         let mut flushed = streams.into_iter().filter(|stream| Some(*stream) != being_read);

@@ -3,7 +3,9 @@
 //! Input: the pods folder and the state folder. Output: records in the [`Sink`], positions in the [`Store`]. It owns all state, so nothing here is
 //! locked; other threads see metrics and readiness alone.
 
+mod fair;
 mod instance;
+mod lanes;
 mod missed;
 mod parking;
 mod place;
@@ -16,7 +18,7 @@ mod turn;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -24,7 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_contract::{namespace::Namespace, topic::TopicMap};
+use fairlead_contract::{
+    namespace::Namespace,
+    topic::{TopicMap, TopicName},
+};
 use fairlead_service_kit::{
     admin::{Heartbeat, Readiness},
     telemetry::{ThrottleBy, field},
@@ -40,7 +45,9 @@ use crate::{
     produce::{Destinations, Pending, Refusal, Sink, Slot},
     tail::Epoch,
 };
+use fair::{Fair, Hold};
 use instance::Instance;
+use lanes::Lanes;
 use parking::Parking;
 
 /// What the worker is told.
@@ -138,6 +145,10 @@ pub struct Drained {
 const READ_BYTES: usize = 256 << 10;
 /// Reads before deliveries are looked at again.
 const TURNS_PER_ROUND_MAX: usize = 16;
+/// Turns before that, of which most find nothing to read.
+const LOOKS_PER_ROUND_MAX: usize = 512;
+/// Slots that no read may take: what must go out besides always finds one.
+const SLOTS_SPARE: usize = 1_024;
 /// How long the end of a file is waited for before it is looked at again.
 const ENDING_WAIT: Duration = Duration::from_millis(20);
 /// How long a wait for something outside may take before everything is looked at again.
@@ -159,8 +170,12 @@ pub struct Worker {
     store: Store,
     watcher: Watcher,
     instances: BTreeMap<InstanceKey, Instance>,
-    /// Instances that may have something to read.
-    ready: VecDeque<InstanceKey>,
+    /// Whose turn it is to be read.
+    fair: Fair,
+    /// Which producer a topic's records go through.
+    lanes: Lanes,
+    /// What was known of topics when those that wait for them were last looked at.
+    topics_version: u64,
     /// Instances that are looked at again after a while: an end is awaited, or a topic.
     again: BTreeMap<InstanceKey, Instant>,
     again_at: Instant,
@@ -171,8 +186,9 @@ pub struct Worker {
     /// Whose read stands in which slot.
     slots: HashMap<Slot, InstanceKey>,
     free: Vec<Slot>,
-    in_flight_bytes: u64,
     parking: Parking,
+    /// Namespaces whose last instance is gone, with their topic, and since when.
+    gone: BTreeMap<Namespace, (TopicName, Instant)>,
     /// The namespaces that wait for their topics, as last reported.
     parked: BTreeSet<(Namespace, Refusal)>,
     buffer: Vec<u8>,
@@ -207,15 +223,17 @@ impl Worker {
             held,
             store: loaded.store,
             instances: BTreeMap::new(),
-            ready: VecDeque::new(),
+            fair: Fair::new(settings.in_flight_bytes_max, Pending::SLOTS - SLOTS_SPARE),
+            lanes: Lanes::new(),
+            topics_version: parts.destinations.version(),
             again: BTreeMap::new(),
             again_at: now,
             dirty: BTreeSet::new(),
             flying: BTreeSet::new(),
             slots: HashMap::new(),
             free: (0..Pending::SLOTS as u32).rev().map(Slot).collect(),
-            in_flight_bytes: 0,
             parking: Parking::default(),
+            gone: BTreeMap::new(),
             parked: BTreeSet::new(),
             buffer: vec![0; READ_BYTES],
             value: Vec::new(),
@@ -266,7 +284,10 @@ impl Worker {
         let more = self.read_ready();
         self.parts.sink.poll(Duration::ZERO);
         self.settle();
-        self.parts.metrics.in_flight_bytes.set(self.in_flight_bytes as i64);
+        if self.lanes.watch(Instant::now(), &self.parts.pending, self.parts.sink.as_mut()) {
+            self.fair.release(|hold| hold == Hold::Deliveries);
+        }
+        self.parts.metrics.in_flight_bytes.set(self.fair.in_flight_bytes() as i64);
         more
     }
 
@@ -282,6 +303,12 @@ impl Worker {
         if !self.dirty.is_empty() {
             longest =
                 longest.min((self.stored_at + self.settings.store_interval).saturating_duration_since(Instant::now()));
+        }
+        if let Some(at) = self.fair.next_due() {
+            longest = longest.min(at.saturating_duration_since(Instant::now()));
+        }
+        if self.lanes.is_flying() {
+            longest = longest.min(lanes::WATCH_EVERY);
         }
         self.watcher.wait(self.parts.sink.wake_fd(), longest);
     }

@@ -7,6 +7,7 @@ use std::{
 
 use fairlead_contract::{namespace::Namespace, topic::TopicName};
 
+use super::fair::Hold;
 use crate::produce::{Destinations, Refusal, TopicState};
 
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -27,15 +28,20 @@ struct Parked {
 }
 
 impl Parking {
-    /// The number of partitions of a topic that takes records now.
-    pub fn partitions(&self, topic: &TopicName, now: Instant, destinations: &dyn Destinations) -> Option<i32> {
-        if self.0.get(topic).is_some_and(|parked| now < parked.until) {
-            return None;
+    /// The number of partitions of a topic that takes records now, or what it waits for.
+    pub fn partitions(&self, topic: &TopicName, now: Instant, destinations: &dyn Destinations) -> Result<i32, Hold> {
+        if let Some(parked) = self.0.get(topic).filter(|parked| now < parked.until) {
+            return Err(Hold::Until(parked.until));
         }
         match destinations.state(topic) {
-            TopicState::Ready { partitions } => Some(partitions),
-            TopicState::Unknown | TopicState::Failing { .. } => None,
+            TopicState::Ready { partitions } => Ok(partitions),
+            TopicState::Unknown | TopicState::Failing { .. } => Err(Hold::Topic),
         }
+    }
+
+    /// Forgets a topic that nobody writes to any more.
+    pub fn forget(&mut self, topic: &TopicName) {
+        self.0.remove(topic);
     }
 
     /// Parks a topic, longer each time. Returns for how long, or `None` if it is parked already.
@@ -60,11 +66,13 @@ impl Parking {
         Some(wait)
     }
 
-    /// The namespaces whose topic does not take records now, with the reason.
+    /// The namespaces whose topic does not take records now, with the reason. `slow_for`: for how long a topic that is
+    /// slow has taken none.
     pub fn waiting<'a>(
         &self,
         namespaces: impl Iterator<Item = (&'a Namespace, &'a TopicName)>,
         destinations: &dyn Destinations,
+        slow_for: impl Fn(&TopicName) -> Option<Duration>,
     ) -> Vec<(Namespace, Refusal, String)> {
         let now = Instant::now();
         let distinct: BTreeSet<_> = namespaces.collect();
@@ -72,7 +80,9 @@ impl Parking {
             Some(parked) => Some((parked.refusal, parked.why.clone())),
             None => match destinations.state(topic) {
                 TopicState::Failing { refusal, reason, .. } => Some((refusal, format!("topic {topic}: {reason}"))),
-                TopicState::Ready { .. } | TopicState::Unknown => None,
+                TopicState::Ready { .. } | TopicState::Unknown => slow_for(topic).map(|stall| {
+                    (Refusal::Slow, format!("topic {topic}: nothing was acknowledged for {} s", stall.as_secs()))
+                }),
             },
         };
         distinct

@@ -413,15 +413,6 @@ impl Worker {
         }
     }
 
-    /// Puts an instance into the queue of those to be read.
-    pub(super) fn queue(&mut self, key: &InstanceKey) {
-        if let Some(instance) = self.instances.get_mut(key)
-            && !std::mem::replace(&mut instance.queued, true)
-        {
-            self.ready.push_back(key.clone());
-        }
-    }
-
     fn cannot_watch(&mut self, error: &crate::discover::WatchError) {
         let crate::discover::WatchError::Add { path, source } = error else { return };
         if source.kind() == io::ErrorKind::NotFound {

@@ -1,30 +1,41 @@
 //! Acknowledgements move positions; failures take epochs back; what is durably done with is let go.
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::BTreeSet,
+    io,
+    time::{Duration, Instant},
+};
 
 use fairlead_contract::namespace::Namespace;
 use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::telemetry::field;
 use tracing::{debug, error, info, warn};
 
-use super::{IDLE_WAIT, Worker, place::Reason, recover::late_epoch};
+use super::{Hold, IDLE_WAIT, Worker, place::Reason, recover::late_epoch};
 use crate::{
     checkpoint::InstanceKey,
     hold::{Writers, writers},
-    produce::{Failure, FailureKind, Refusal},
+    produce::{Failure, FailureKind, Lane, Refusal},
     tail::is_gzip,
 };
+
+/// How long a namespace without instances is remembered: its last figures are seen by then.
+const KEEP_GONE: Duration = Duration::from_secs(600);
 
 impl Worker {
     /// Takes in what became of records.
     pub(super) fn settle(&mut self) {
         self.take_failures();
-        if let Some(reason) = self.parts.sink.fatal() {
-            self.renew(&reason);
+        if let Some((lane, reason)) = self.parts.sink.fatal() {
+            self.renew(lane, &reason);
         }
+        let free = self.free.len();
         let flying: Vec<_> = self.flying.iter().cloned().collect();
         for key in flying {
             self.settle_instance(&key);
+        }
+        if self.free.len() > free {
+            self.fair.release(|hold| hold == Hold::Deliveries);
         }
     }
 
@@ -34,20 +45,21 @@ impl Worker {
             return;
         };
         let freed = self.free.len();
+        let mut bytes = 0;
         let (mut changed, mut rewound, mut finished) = (false, false, false);
         for epoch in &mut instance.epochs {
             let settled = epoch.ledger.settle(&self.parts.pending, &mut self.free);
             if let Some(at) = settled.at {
                 epoch.acknowledged = at;
                 changed = true;
-                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(settled.bytes);
+                bytes += settled.bytes;
                 instance.counters.records_acknowledged.inc_by(settled.records);
                 instance.counters.lines_acknowledged.inc_by(settled.lines);
             }
             if epoch.ledger.has_failed()
-                && let Some(bytes) = epoch.ledger.forget(&self.parts.pending, &mut self.free)
+                && let Some(forgotten) = epoch.ledger.forget(&self.parts.pending, &mut self.free)
             {
-                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+                bytes += forgotten;
                 if epoch.abandoned {
                     warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
                 }
@@ -62,9 +74,12 @@ impl Worker {
         if !instance.is_flying() {
             self.flying.remove(key);
         }
+        let now = Instant::now();
         for slot in &self.free[freed..] {
             self.slots.remove(slot);
+            self.lanes.settled(&instance.topic, *slot, !rewound, now);
         }
+        self.fair.settled(&instance.identity.namespace, bytes, self.free.len() - freed);
         if changed || finished {
             self.dirty.insert(key.clone());
         }
@@ -101,6 +116,7 @@ impl Worker {
     pub(super) fn park(&mut self, namespace: &Namespace, topic: &TopicName, refusal: Refusal, error: &str) {
         if let Some(wait) = self.parking.park(namespace, topic, refusal, error) {
             self.parts.destinations.forget(topic);
+            self.lanes.demote(topic, Instant::now());
             warn!(
                 { field::K8S_NAMESPACE_NAME } = %namespace,
                 { field::DESTINATION } = %topic,
@@ -116,7 +132,9 @@ impl Worker {
     /// Tells metrics and readiness which namespaces wait for their topics.
     pub(super) fn report(&mut self) {
         let namespaces = self.instances.values().map(|instance| (&instance.identity.namespace, &instance.topic));
-        let waiting = self.parking.waiting(namespaces, self.parts.destinations.as_ref());
+        let (lanes, now) = (&self.lanes, Instant::now());
+        let slow_for = |topic: &TopicName| lanes.slow_for(topic, now);
+        let waiting = self.parking.waiting(namespaces, self.parts.destinations.as_ref(), slow_for);
         let parked: BTreeSet<_> = waiting.iter().map(|(namespace, refusal, _)| (namespace.clone(), *refusal)).collect();
         for (namespace, refusal) in self.parked.difference(&parked) {
             self.parts.metrics.parked(namespace, refusal.as_str(), false);
@@ -137,11 +155,33 @@ impl Worker {
             let texts: Vec<_> = waiting.iter().map(|(namespace, _, why)| format!("{namespace}: {why}")).collect();
             self.parts.readiness.note("topics", format!("{} parked: {}", waiting.len(), texts.join("; ")));
         }
+        self.forget_gone(now);
         let open = self.epochs().filter(|epoch| epoch.is_open()).count();
         self.parts.metrics.open_files.set(open as i64);
         let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
         self.parts.metrics.held_files.set(links as i64);
         self.parts.metrics.held_bytes.set(self.bytes_only_held() as i64);
+    }
+
+    /// Forgets namespaces that have had no instance for a while, so that those that come and go leave nothing behind.
+    fn forget_gone(&mut self, now: Instant) {
+        let is_over = |at: Instant| now.saturating_duration_since(at) >= KEEP_GONE;
+        let over: Vec<_> = self.gone.iter().filter(|(_, (_, at))| is_over(*at)).map(|(name, _)| name.clone()).collect();
+        for namespace in over {
+            let is_back = self.instances.values().any(|instance| instance.identity.namespace == namespace);
+            if !is_back && !self.fair.forget(&namespace) {
+                continue; // a late report is awaited
+            }
+            let Some((topic, _)) = self.gone.remove(&namespace) else { continue };
+            if is_back {
+                continue;
+            }
+            self.parts.metrics.forget(&namespace);
+            if !self.instances.values().any(|instance| instance.topic == topic) && self.lanes.forget(&topic) {
+                self.parking.forget(&topic);
+                self.parts.destinations.release(&topic);
+            }
+        }
     }
 
     /// Bytes on disk of the held files that have no name but ours.
@@ -157,13 +197,13 @@ impl Worker {
         self.instances.iter().map(nameless).sum()
     }
 
-    fn renew(&mut self, reason: &str) {
+    fn renew(&mut self, lane: Lane, reason: &str) {
         error!(
             { field::ERROR } = reason,
             "the Kafka producer is dead; making a new one and going back to what is acknowledged"
         );
         self.parts.metrics.producer_renewals.inc();
-        match self.parts.sink.renew() {
+        match self.parts.sink.renew(lane) {
             Ok(()) => {
                 self.parts.readiness.clear("producer");
                 let mut failures = Vec::new();
@@ -203,7 +243,9 @@ impl Worker {
             }
         }
         if self.instances.get(key).is_some_and(super::Instance::is_over) {
-            self.instances.remove(key);
+            if let Some(gone) = self.instances.remove(key) {
+                self.gone.insert(gone.identity.namespace, (gone.topic, Instant::now()));
+            }
             self.held.tidy(key);
             self.dirty.insert(key.clone());
         }

@@ -5,7 +5,7 @@ use std::{io::ErrorKind, time::Instant};
 use fairlead_service_kit::telemetry::field;
 use tracing::{error, warn};
 
-use super::{ENDING_WAIT, IDLE_WAIT, TURNS_PER_ROUND_MAX, Worker, place::Reason};
+use super::{ENDING_WAIT, Hold, IDLE_WAIT, LOOKS_PER_ROUND_MAX, TURNS_PER_ROUND_MAX, Worker, place::Reason};
 use crate::{
     checkpoint::InstanceKey,
     pipeline::{Made, NotSent},
@@ -29,43 +29,95 @@ enum Next {
 impl Worker {
     /// Gives instances that may have something to read a turn each. Returns whether there is more to do at once.
     pub(super) fn read_ready(&mut self) -> bool {
+        self.let_go_on();
         let mut reads = 0;
-        for _ in 0..self.ready.len() {
-            if self.in_flight_bytes >= self.settings.in_flight_bytes_max || self.free.len() < TURNS_PER_ROUND_MAX {
-                // Deliveries make room, and wake the wait.
-                return false;
-            }
+        for _ in 0..LOOKS_PER_ROUND_MAX {
             if reads == TURNS_PER_ROUND_MAX {
                 break;
             }
-            let Some(key) = self.ready.pop_front() else { break };
-            if let Some(instance) = self.instances.get_mut(&key) {
-                instance.queued = false;
+            if self.free.len() < TURNS_PER_ROUND_MAX {
+                // Deliveries make room, and wake the wait.
+                return false;
             }
+            let Some(key) = self.fair.next() else { return false };
+            let Some(instance) = self.instances.get_mut(&key) else { continue };
+            instance.queued = false;
             match self.turn(&key) {
-                Next::Sleep => {}
-                Next::Later => self.later(&key, IDLE_WAIT),
-                Next::Soon => self.later(&key, ENDING_WAIT),
-                Next::Again => {
+                Ok(Next::Sleep) => {}
+                Ok(Next::Later) => self.later(&key, IDLE_WAIT),
+                Ok(Next::Soon) => self.later(&key, ENDING_WAIT),
+                Ok(Next::Again) => {
                     reads += 1;
                     self.queue(&key);
                 }
+                Err(hold) => self.hold_back(key, hold),
             }
         }
-        !self.ready.is_empty()
+        !self.fair.is_idle()
     }
 
-    fn turn(&mut self, key: &InstanceKey) -> Next {
-        let Some(instance) = self.instances.get(key) else { return Next::Sleep };
-        let mut next = Next::Sleep;
-        for place in instance.readable() {
-            next = next.max(self.turn_of_epoch(key, place));
+    /// Puts an instance into the queue of those to be read.
+    pub(super) fn queue(&mut self, key: &InstanceKey) {
+        if let Some(instance) = self.instances.get_mut(key)
+            && !std::mem::replace(&mut instance.queued, true)
+        {
+            self.fair.queue(&instance.identity.namespace, key);
         }
-        next
     }
 
-    fn turn_of_epoch(&mut self, key: &InstanceKey, place: usize) -> Next {
-        match self.may_read(key, place) {
+    /// The namespace of an instance waits for something, and the instance with it.
+    fn hold_back(&mut self, key: InstanceKey, hold: Hold) {
+        if let Some(instance) = self.instances.get_mut(&key) {
+            instance.queued = true;
+            self.fair.hold(&instance.identity.namespace, key, hold);
+        }
+    }
+
+    /// Looks at namespaces that waited for a time, or for news of their topic.
+    fn let_go_on(&mut self) {
+        let version = self.parts.destinations.version();
+        let news = std::mem::replace(&mut self.topics_version, version) != version;
+        let now = Instant::now();
+        self.fair.release(|hold| match hold {
+            Hold::Topic => news,
+            Hold::Until(at) => at <= now,
+            Hold::Deliveries => false,
+        });
+    }
+
+    fn turn(&mut self, key: &InstanceKey) -> Result<Next, Hold> {
+        let Some(instance) = self.instances.get(key) else { return Ok(Next::Sleep) };
+        let places = instance.readable();
+        if places.is_empty() {
+            return Ok(Next::Sleep);
+        }
+        let partitions = self.may_send(key)?;
+        let mut next = Next::Sleep;
+        for place in places {
+            next = next.max(self.turn_of_epoch(key, place, partitions));
+        }
+        Ok(next)
+    }
+
+    /// Whether records of an instance may be sent now; gives the number of its topic's partitions.
+    fn may_send(&mut self, key: &InstanceKey) -> Result<i32, Hold> {
+        let now = Instant::now();
+        let Some(instance) = self.instances.get(key) else { return Err(Hold::Topic) };
+        let topic = &instance.topic;
+        let partitions = self.parking.partitions(topic, now, self.parts.destinations.as_ref())?;
+        if !self.fair.has_credit(&instance.identity.namespace) {
+            return Err(Hold::Deliveries);
+        }
+        match self.lanes.choose(topic, self.parts.sink.as_mut()) {
+            Some(_) => Ok(partitions),
+            // Nothing of it is on its way, so no report would wake it.
+            None if self.lanes.is_drained(topic) => Err(Hold::Until(now + IDLE_WAIT)),
+            None => Err(Hold::Deliveries),
+        }
+    }
+
+    fn turn_of_epoch(&mut self, key: &InstanceKey, place: usize, partitions: i32) -> Next {
+        match self.may_read(key, place, partitions) {
             Ok(()) => {}
             Err(next) => return next,
         }
@@ -100,17 +152,12 @@ impl Worker {
     }
 
     /// Whether an epoch may be read now.
-    fn may_read(&mut self, key: &InstanceKey, place: usize) -> Result<(), Next> {
-        let now = Instant::now();
+    fn may_read(&mut self, key: &InstanceKey, place: usize, partitions: i32) -> Result<(), Next> {
         let Some(instance) = self.instances.get_mut(key) else { return Err(Next::Sleep) };
-        let topic = instance.topic.clone();
         let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
         if epoch.awaits_store || epoch.ledger.has_failed() {
             return Err(Next::Soon);
         }
-        let Some(partitions) = self.parking.partitions(&topic, now, self.parts.destinations.as_ref()) else {
-            return Err(Next::Later);
-        };
         // A partition that is gone went with its topic, and what was there with it: no order is at stake.
         if epoch.partition.is_none_or(|partition| partition >= partitions) {
             if !epoch.ledger.is_empty() {
@@ -138,7 +185,12 @@ impl Worker {
         act: impl FnOnce(&mut Epoch, &mut ReadContext<'_>) -> Turn<T>,
     ) -> Option<(Turn<T>, Slot)> {
         let slot = self.free.pop()?;
-        let Some(epoch) = self.instances.get_mut(key).and_then(|instance| instance.epochs.get_mut(place)) else {
+        let Some(instance) = self.instances.get_mut(key) else {
+            self.free.push(slot);
+            return None;
+        };
+        let lane = self.lanes.lane(&instance.topic);
+        let Some(epoch) = instance.epochs.get_mut(place) else {
             self.free.push(slot);
             return None;
         };
@@ -149,6 +201,7 @@ impl Worker {
             value: &mut self.value,
             sink: self.parts.sink.as_mut(),
             pending: &self.parts.pending,
+            lane,
             slot,
             limits: self.settings.limits,
             now: Instant::now(),
@@ -159,15 +212,18 @@ impl Worker {
 
     /// Counts what was made and keeps the slot or gives it back.
     fn account(&mut self, key: &InstanceKey, place: usize, slot: Slot, made: &Made, slot_used: bool) {
-        if slot_used {
-            self.slots.insert(slot, key.clone());
-            self.flying.insert(key.clone());
-            self.in_flight_bytes += made.bytes;
-        } else {
+        if !slot_used {
             self.free.push(slot);
         }
         let Some(instance) = self.instances.get(key) else { return };
         let namespace = &instance.identity.namespace;
+        self.fair.charge(namespace, made.read_bytes);
+        if slot_used {
+            self.slots.insert(slot, key.clone());
+            self.flying.insert(key.clone());
+            self.fair.sent(namespace, made.bytes);
+            self.lanes.sent(&instance.topic, slot, Instant::now());
+        }
         let counters = &instance.counters;
         counters.lines_read.inc_by(made.lines);
         counters.bytes_read.inc_by(made.read_bytes);
@@ -293,7 +349,8 @@ impl Worker {
             })
             .collect();
         for (key, place) in overdue {
-            if self.may_read(&key, place).is_ok()
+            if let Ok(partitions) = self.may_send(&key)
+                && self.may_read(&key, place, partitions).is_ok()
                 && let Some((turn, slot)) = self.with_epoch(&key, place, Epoch::flush_overdue)
             {
                 self.account(&key, place, slot, &turn.made, turn.slot_used);

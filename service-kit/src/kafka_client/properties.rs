@@ -72,9 +72,10 @@ const CONSUMER: [(&str, &str); 14] = [
 ];
 
 /// Bounds of properties that may be set, but not to anything: lowest, highest and why.
-const PRODUCER_BOUNDS: [(&str, i64, i64, &str); 5] = [
+const PRODUCER_BOUNDS: [(&str, i64, i64, &str); 6] = [
     ("linger.ms", 0, 10_000, "lines must not wait for longer"),
     ("max.in.flight", 1, 5, "more lose the order of lines"),
+    ("request.timeout.ms", 1, 1_000, "a topic that is not answered holds up the others on its connection for so long"),
     ("queue.buffering.max.messages", 10_000, i32::MAX as i64, "below kafka.in_flight_bytes_max"),
     ("queue.buffering.max.kbytes", 1_024, i32::MAX as i64, "below kafka.in_flight_bytes_max"),
     ("batch.size", 1, 1_000_000, "Kafka refuses whole batches above a topic's max.message.bytes"),

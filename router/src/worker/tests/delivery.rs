@@ -25,6 +25,84 @@ fn a_refused_topic_parks_its_namespace_and_no_other() {
     assert_eq!(logs(&stored), ["from shop", "line 0", "line 1", "line 2"]);
 }
 
+/// Another namespace's container on the node.
+fn write_shop(node: &Node, line: &str) {
+    let folder = node.settings.pods_dir.join("shop_web_uid-2/web");
+    fs::create_dir_all(&folder).unwrap();
+    let mut file = OpenOptions::new().create(true).append(true).open(folder.join("0.log")).unwrap();
+    file.write_all(format!("{TIME} stdout F {line}\n").as_bytes()).unwrap();
+}
+
+/// Works until Kafka has so many records of a topic; gives the lanes that they came by.
+fn work_until(node: &mut Node, topic: &str, count: usize) -> Vec<Lane> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        node.sink.borrow_mut().acknowledge_all = true;
+        node.rounds(1);
+        let sink = node.sink.borrow();
+        let lanes: Vec<_> = sink.stored.iter().filter(|sent| sent.topic == topic).map(|sent| sent.lane).collect();
+        if lanes.len() >= count {
+            return lanes;
+        }
+        drop(sink);
+        assert!(Instant::now() < deadline, "{topic} does not get its records");
+        node.worker.as_ref().unwrap().watcher.wait(None, Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_topic_that_was_refused_is_tried_on_another_lane() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    node.start();
+    node.sink.borrow_mut().refuse.insert("logs.payments".to_owned(), Refusal::NotAuthorized);
+    node.rounds(20);
+    node.sink.borrow_mut().refuse.clear();
+    write_shop(&node, "from shop");
+    assert_eq!(work_until(&mut node, "logs.shop", 1), [Lane::FIRST]);
+    let lanes = work_until(&mut node, "logs.payments", 3);
+    assert!(lanes.iter().all(|lane| *lane != Lane::FIRST), "{lanes:?}");
+    assert_eq!(logs(&node.finish()).len(), 4);
+}
+
+#[test]
+fn a_frozen_topic_holds_up_nobody_else_and_loses_nothing() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    write_shop(&node, "shop 0");
+    node.start();
+    assert_eq!(work_until(&mut node, "logs.shop", 1).len() + work_until(&mut node, "logs.payments", 3).len(), 4);
+    node.sink.borrow_mut().frozen.insert("logs.payments".to_owned());
+    node.lines("0.log", 3, 3);
+    node.rounds(10);
+    // Behind the frozen topic's records on the same lane nothing is answered, until there is another lane.
+    write_shop(&node, "shop 1");
+    work_until_swapped(&mut node);
+    write_shop(&node, "shop 2");
+    node.sink.borrow_mut().frozen.clear();
+    let stored = node.finish();
+    let of = |name: &str| logs(&stored).into_iter().filter(|log| log.starts_with(name)).collect::<Vec<_>>();
+    assert_eq!(of("line"), expected(6));
+    assert_eq!(of("shop"), ["shop 0", "shop 1", "shop 2"]);
+}
+
+/// Works until the frozen topic has a lane for itself and a new namespace's records arrive beside it.
+fn work_until_swapped(node: &mut Node) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.sink.borrow().open.iter().flatten().count() == 1 {
+        node.sink.borrow_mut().acknowledge_all = true;
+        node.rounds(1);
+        assert!(Instant::now() < deadline, "no other lane is made");
+        node.worker.as_ref().unwrap().watcher.wait(None, Duration::from_millis(5));
+    }
+    let folder = node.settings.pods_dir.join("other_web_uid-3/web");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("0.log"), format!("{TIME} stdout F other\n")).unwrap();
+    let lanes = work_until(node, "logs.other", 1);
+    assert!(lanes.iter().all(|lane| *lane != Lane::FIRST), "{lanes:?}");
+    assert!(node.sink.borrow().queue.iter().any(|sent| sent.topic == "logs.payments"), "it was frozen all the time");
+}
+
 #[test]
 fn a_failed_delivery_goes_back_and_marks_what_it_sends_again() {
     let mut node = Node::new();

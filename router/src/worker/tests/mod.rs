@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::produce::{
-    Failure, FailureKind, ProduceError, SendResult, TopicState,
+    Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
     fake::{FakeSink, FakeTopics},
 };
 
@@ -34,8 +34,8 @@ const TIME: &str = "2026-11-20T10:00:00.123456789Z";
 struct Shared(Rc<RefCell<FakeSink>>);
 
 impl Sink for Shared {
-    fn send(&mut self, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
-        self.0.borrow_mut().send(topic, partition, key, value, slot)
+    fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
+        self.0.borrow_mut().send(lane, topic, partition, key, value, slot)
     }
     fn poll(&mut self, wait: Duration) {
         self.0.borrow_mut().poll(wait);
@@ -46,11 +46,20 @@ impl Sink for Shared {
     fn in_flight(&self) -> usize {
         self.0.borrow().in_flight()
     }
-    fn fatal(&mut self) -> Option<String> {
+    fn open(&mut self, batch_bytes_max: u64) -> Result<Lane, ProduceError> {
+        self.0.borrow_mut().open(batch_bytes_max)
+    }
+    fn close(&mut self, lane: Lane) {
+        self.0.borrow_mut().close(lane);
+    }
+    fn batch_bytes_max(&self, lane: Lane) -> u64 {
+        self.0.borrow().batch_bytes_max(lane)
+    }
+    fn fatal(&mut self) -> Option<(Lane, String)> {
         self.0.borrow_mut().fatal()
     }
-    fn renew(&mut self) -> Result<(), ProduceError> {
-        self.0.borrow_mut().renew()
+    fn renew(&mut self, lane: Lane) -> Result<(), ProduceError> {
+        self.0.borrow_mut().renew(lane)
     }
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -149,7 +158,7 @@ impl Node {
                 || !worker.again.is_empty()
                 || !worker.dirty.is_empty()
                 || !worker.flying.is_empty()
-                || !worker.ready.is_empty();
+                || !worker.fair.is_quiet();
             quiet = if busy { 0 } else { quiet + 1 };
             worker.watcher.wait(None, Duration::from_millis(3));
         }

@@ -1,0 +1,357 @@
+//! Which producer a topic's records go through: healthy topics share the main lane, the others the slow one.
+//!
+//! A topic is on the slow lane after it was parked, while it is slow, and for as long as it takes only small batches. It
+//! moves when nothing of it is in flight, so that its records never overtake each other. When a topic turns slow while its
+//! records are in flight on the main lane, the *lane* moves: a fresh producer becomes the main lane, and the old one, with
+//! the stuck records, the slow one. See `docs/adr/0014-two-lanes.md`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use fairlead_contract::topic::TopicName;
+use fairlead_service_kit::telemetry::field;
+use tracing::{error, info, warn};
+
+use crate::produce::{Lane, Pending, ProduceError, Sink, Slot};
+
+/// A topic is slow when nothing of it was acknowledged for so long while others overtook it.
+const STALL: Duration = Duration::from_millis(400);
+/// The same where no other topic's records show that Kafka answers.
+const STALL_ALONE: Duration = Duration::from_millis(1_500);
+/// How often topics with records in flight are looked at.
+pub(super) const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// How long a topic must have been well to leave the slow lane; doubled each time that it comes back to it.
+const PROBATION_MIN: Duration = Duration::from_secs(5);
+const PROBATION_MAX: Duration = Duration::from_secs(320);
+/// A topic that was on the main lane for so long starts again with the shortest probation.
+const GOOD_AFTER: Duration = Duration::from_secs(600);
+/// The wait between two swaps; doubled each time that one follows soon on another.
+const SWAP_WAIT_MIN: Duration = Duration::from_millis(500);
+const SWAP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The lanes, and every topic's place on them.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    main: Lane,
+    slow: Option<Lane>,
+    /// Lanes that were the slow one, until nothing is in flight on them.
+    draining: Vec<Lane>,
+    topics: HashMap<TopicName, Track>,
+    /// By lane: when the latest of the reads that were acknowledged on it was sent.
+    overtaken: [Option<Instant>; Lane::COUNT],
+    /// When the main lane was last made anew, and how long the next time waits after that.
+    swapped: Option<(Instant, Duration)>,
+    watched_at: Option<Instant>,
+}
+
+/// One topic.
+#[derive(Debug, Default)]
+struct Track {
+    /// The lane that its records in flight are on, and the next ones while there are any.
+    lane: Option<Lane>,
+    slow: Option<Slow>,
+    /// Its reads in flight, oldest first, and when each was sent.
+    flying: VecDeque<(Slot, Instant)>,
+    /// The oldest read in flight and its records without a report, as last seen, and since when that stands still.
+    front: Option<(Slot, u32)>,
+    still_since: Option<Instant>,
+    /// How long it must be well next time.
+    probation: Option<Duration>,
+    /// When it last left the slow lane.
+    promoted: Option<Instant>,
+    /// Bytes of a batch that Kafka takes.
+    batch_bytes_max: Option<u64>,
+}
+
+/// Why a topic is on the slow lane.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slow {
+    /// Since when it takes records and is not slow.
+    well_since: Option<Instant>,
+}
+
+impl Track {
+    /// For how long nothing of it was acknowledged although something is in flight, and when that was sent.
+    fn stall(&self, now: Instant) -> Option<(Duration, Instant)> {
+        let (_, sent) = self.flying.front()?;
+        Some((now.saturating_duration_since(self.still_since?), *sent))
+    }
+
+    fn demote(&mut self, now: Instant) {
+        if self.slow.replace(Slow::default()).is_none() {
+            let was_good = self.promoted.is_some_and(|at| now.saturating_duration_since(at) >= GOOD_AFTER);
+            let before = self.probation.filter(|_| !was_good);
+            self.probation = Some(before.map_or(PROBATION_MIN, |before| (before * 2).min(PROBATION_MAX)));
+        }
+    }
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Self {
+            main: Lane::FIRST,
+            slow: None,
+            draining: Vec::new(),
+            topics: HashMap::new(),
+            overtaken: [None; Lane::COUNT],
+            swapped: None,
+            watched_at: None,
+        }
+    }
+
+    /// The lane for a topic's next read; none while it has to wait: it moves, and something of it is in flight.
+    pub(super) fn choose(&mut self, topic: &TopicName, sink: &mut dyn Sink) -> Option<Lane> {
+        let track = track_of(&mut self.topics, topic);
+        let batch = track.batch_bytes_max.unwrap_or(u64::MAX);
+        let is_slow = track.slow.is_some() || sink.batch_bytes_max(self.main) > batch;
+        let fits = |lane: &Lane| sink.batch_bytes_max(*lane) <= batch;
+        let wanted = if is_slow { self.slow.filter(fits) } else { Some(self.main) };
+        if let (Some(lane), Some(wanted)) = (track.lane, wanted)
+            && lane == wanted
+        {
+            return Some(wanted);
+        }
+        if !track.flying.is_empty() {
+            return None;
+        }
+        let wanted = match wanted {
+            Some(lane) => lane,
+            None => self.open_slow(batch, sink)?,
+        };
+        if let Some(track) = self.topics.get_mut(topic) {
+            track.lane = Some(wanted);
+        }
+        Some(wanted)
+    }
+
+    /// The lane that a topic's records in flight are on.
+    pub(super) fn lane(&self, topic: &TopicName) -> Lane {
+        self.topics.get(topic).and_then(|track| track.lane).unwrap_or(self.main)
+    }
+
+    /// How large a batch a topic takes.
+    #[cfg(test)]
+    pub(super) fn set_batch_bytes_max(&mut self, topic: &TopicName, bytes: Option<u64>) {
+        track_of(&mut self.topics, topic).batch_bytes_max = bytes;
+    }
+
+    /// A read was sent.
+    pub(super) fn sent(&mut self, topic: &TopicName, slot: Slot, now: Instant) {
+        let track = track_of(&mut self.topics, topic);
+        if track.flying.is_empty() {
+            (track.front, track.still_since) = (None, Some(now));
+        }
+        track.flying.push_back((slot, now));
+    }
+
+    /// A read is no longer in flight.
+    pub(super) fn settled(&mut self, topic: &TopicName, slot: Slot, acknowledged: bool, now: Instant) {
+        let Some(track) = self.topics.get_mut(topic) else { return };
+        let Some(place) = track.flying.iter().position(|(flying, _)| *flying == slot) else { return };
+        let Some((_, sent)) = track.flying.remove(place) else { return };
+        if place == 0 {
+            track.still_since = Some(now);
+        }
+        if !acknowledged {
+            return;
+        }
+        if let Some(lane) = track.lane {
+            let latest = &mut self.overtaken[lane.index()];
+            *latest = (*latest).max(Some(sent));
+        }
+        if let Some(slow) = &mut track.slow {
+            slow.well_since.get_or_insert(now);
+        }
+    }
+
+    /// Kafka refuses a topic: it is tried again on the slow lane.
+    pub(super) fn demote(&mut self, topic: &TopicName, now: Instant) {
+        track_of(&mut self.topics, topic).demote(now);
+    }
+
+    /// Whether nothing of a topic is in flight.
+    pub(super) fn is_drained(&self, topic: &TopicName) -> bool {
+        self.topics.get(topic).is_none_or(|track| track.flying.is_empty())
+    }
+
+    /// Whether anything is in flight.
+    pub(super) fn is_flying(&self) -> bool {
+        self.topics.values().any(|track| !track.flying.is_empty())
+    }
+
+    /// For how long a topic has acknowledged nothing, if it is slow.
+    pub(super) fn slow_for(&self, topic: &TopicName, now: Instant) -> Option<Duration> {
+        let track = self.topics.get(topic)?;
+        let (stall, _) = track.stall(now)?;
+        (track.slow.is_some() && stall >= STALL).then_some(stall)
+    }
+
+    /// Forgets a topic that nobody writes to any more. Returns false while something of it is in flight.
+    pub(super) fn forget(&mut self, topic: &TopicName) -> bool {
+        let drained = self.is_drained(topic);
+        if drained {
+            self.topics.remove(topic);
+        }
+        drained
+    }
+
+    /// Looks for topics that became slow or well, now and then. Returns whether one may move.
+    pub(super) fn watch(&mut self, now: Instant, pending: &Pending, sink: &mut dyn Sink) -> bool {
+        if self.watched_at.is_some_and(|at| now.saturating_duration_since(at) < WATCH_EVERY) {
+            return false;
+        }
+        self.watched_at = Some(now);
+        for track in self.topics.values_mut() {
+            see_progress(track, now, pending);
+        }
+        let promoted = self.promote(now);
+        let swapped = self.stalled_on_main(now) && self.swap(now, sink);
+        self.close_drained(sink);
+        promoted || swapped
+    }
+
+    /// Marks the topics that are slow on the main lane. Returns whether there are any.
+    fn stalled_on_main(&mut self, now: Instant) -> bool {
+        let main = self.main;
+        let overtaken = self.overtaken[main.index()];
+        let is_slow = |track: &Track| {
+            let Some((stall, sent)) = track.stall(now).filter(|_| track.lane == Some(main)) else { return false };
+            stall >= STALL_ALONE || stall >= STALL && overtaken.is_some_and(|latest| latest > sent)
+        };
+        if !self.topics.values().any(is_slow) {
+            return false;
+        }
+        // One is shown to be slow. What stands still for as long beside it is not better off.
+        let mut demoted = None;
+        let mut others = 0;
+        for (topic, track) in &mut self.topics {
+            let Some((stall, _)) = track.stall(now).filter(|(stall, _)| *stall >= STALL) else { continue };
+            if track.lane == Some(main) && track.slow.is_none() {
+                track.demote(now);
+                others += usize::from(demoted.replace((topic, stall)).is_some());
+            }
+        }
+        if let Some((topic, stall)) = demoted {
+            let stall_ms = stall.as_millis();
+            warn!({ field::DESTINATION } = %topic, stall_ms, others, "topics are slow: their records go through the slow lane");
+        }
+        true
+    }
+
+    /// Makes a fresh producer the main lane, and the old one the slow lane.
+    fn swap(&mut self, now: Instant, sink: &mut dyn Sink) -> bool {
+        let wait = match self.swapped {
+            Some((at, wait)) if now.saturating_duration_since(at) < wait => return false,
+            Some((at, wait)) if now.saturating_duration_since(at) < wait * 4 => (wait * 2).min(SWAP_WAIT_MAX),
+            _ => SWAP_WAIT_MIN,
+        };
+        let Some(fresh) = self.open(u64::MAX, sink) else { return false };
+        self.swapped = Some((now, wait));
+        self.draining.extend(self.slow.replace(self.main));
+        self.main = fresh;
+        true
+    }
+
+    /// Makes another slow lane, for a topic that takes no larger batches.
+    fn open_slow(&mut self, batch_bytes_max: u64, sink: &mut dyn Sink) -> Option<Lane> {
+        let smallest = self.topics.values().filter_map(|track| track.batch_bytes_max).min().unwrap_or(u64::MAX);
+        if let Some(old) = self.slow.filter(|slow| !self.in_use(*slow)) {
+            // Nothing is in flight on it: its place is free.
+            self.slow = None;
+            self.close(old, sink);
+        }
+        let fresh = self.open(smallest.min(batch_bytes_max), sink)?;
+        self.draining.extend(self.slow.replace(fresh));
+        Some(fresh)
+    }
+
+    fn open(&mut self, batch_bytes_max: u64, sink: &mut dyn Sink) -> Option<Lane> {
+        self.close_drained(sink);
+        match sink.open(batch_bytes_max) {
+            Ok(lane) => {
+                self.overtaken[lane.index()] = None;
+                info!(batch_bytes_max = sink.batch_bytes_max(lane), "another Kafka producer is made");
+                Some(lane)
+            }
+            // Those that drain make room.
+            Err(ProduceError::TooManyLanes) => None,
+            Err(error) => {
+                error!({ field::ERROR } = %error, "cannot make another Kafka producer; trying again");
+                None
+            }
+        }
+    }
+
+    /// Lets topics that have been well for long enough go back to the main lane.
+    fn promote(&mut self, now: Instant) -> bool {
+        let mut topics = 0;
+        for track in self.topics.values_mut() {
+            let Some(since) = track.slow.and_then(|slow| slow.well_since) else { continue };
+            if now.saturating_duration_since(since) >= track.probation.unwrap_or(PROBATION_MIN) {
+                (track.slow, track.promoted) = (None, Some(now));
+                topics += 1;
+            }
+        }
+        if topics > 0 {
+            info!(topics, "topics are well again: their records go through the main lane");
+        }
+        topics > 0
+    }
+
+    fn in_use(&self, lane: Lane) -> bool {
+        self.topics.values().any(|track| track.lane == Some(lane) && !track.flying.is_empty())
+    }
+
+    fn close_drained(&mut self, sink: &mut dyn Sink) {
+        let (busy, drained): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.draining).into_iter().partition(|lane| self.in_use(*lane));
+        self.draining = busy;
+        for lane in drained {
+            self.close(lane, sink);
+        }
+        // Nobody is on the slow lane, nor will be soon.
+        let batch = sink.batch_bytes_max(self.main);
+        let is_slow = |track: &Track| track.slow.is_some() || track.batch_bytes_max.is_some_and(|bytes| bytes < batch);
+        if let Some(slow) = self.slow
+            && !self.in_use(slow)
+            && !self.topics.values().any(is_slow)
+        {
+            self.slow = None;
+            self.close(slow, sink);
+        }
+    }
+
+    fn close(&mut self, lane: Lane, sink: &mut dyn Sink) {
+        for track in self.topics.values_mut().filter(|track| track.lane == Some(lane)) {
+            track.lane = None;
+        }
+        sink.close(lane);
+    }
+}
+
+/// Notes whether anything of a topic's oldest read was acknowledged since the last look.
+fn see_progress(track: &mut Track, now: Instant, pending: &Pending) {
+    let Some((slot, _)) = track.flying.front() else { return };
+    let front = (*slot, pending.outstanding(*slot));
+    // The first look at a read only learns how many records it has.
+    if track.front.replace(front).is_some_and(|seen| seen.0 == front.0 && seen.1 != front.1) {
+        track.still_since = Some(now);
+    }
+    let stalled = track.stall(now).is_some_and(|(stall, _)| stall >= STALL);
+    if let Some(slow) = track.slow.as_mut().filter(|_| stalled) {
+        slow.well_since = None;
+    }
+}
+
+fn track_of<'a>(topics: &'a mut HashMap<TopicName, Track>, topic: &TopicName) -> &'a mut Track {
+    if !topics.contains_key(topic) {
+        topics.insert(topic.clone(), Track::default());
+    }
+    topics.get_mut(topic).expect("a topic that was just put in")
+}
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;
