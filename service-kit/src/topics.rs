@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use fairlead_contract::topic::{DEFAULT_TEMPLATE, TopicMap, TopicRule};
 
 use crate::config_source::Reader;
+use crate::units::show_bytes;
 
 /// The key that names a file with the block, in the place of the block.
 pub const FILE_KEY: &str = "topics_file";
@@ -17,7 +18,11 @@ pub const KEY: &str = "topics";
 /// Replication as the brokers' `default.replication.factor` says.
 pub const REPLICATION_OF_BROKER: i32 = -1;
 
-const RULE_KEYS: [&str; 5] = ["namespaces", "regex", "topic", "exclude", "shared"];
+const RULE_KEYS: [&str; 6] = ["namespaces", "regex", "topic", "exclude", "shared", "rate"];
+
+/// Bounds of a rule's rate, in bytes a second. One read alone has up to 256 KiB.
+const RATE_MIN: u64 = 64 << 10;
+const RATE_MAX: u64 = 1 << 40;
 
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
@@ -42,7 +47,9 @@ impl TopicSettings {
             let namespaces =
                 rule.regex.as_ref().map_or_else(|| rule.namespaces.join(", "), |regex| format!("/{regex}/"));
             let topic = rule.topic.as_deref().unwrap_or("left out");
-            format!("{namespaces} -> {topic}{}", if rule.shared { " (shared)" } else { "" })
+            let rate = rule.rate_bytes_per_second.map(|rate| format!(" (at most {} a second)", show_bytes(rate)));
+            let shared = if rule.shared { " (shared)" } else { "" };
+            format!("{namespaces} -> {topic}{shared}{}", rate.unwrap_or_default())
         };
         let rest = if self.rules.is_empty() { "all" } else { "all others" };
         self.rules.iter().map(line).chain([format!("{rest} -> {}", self.template)]).collect()
@@ -110,6 +117,7 @@ fn read_rule(reader: &mut Reader, key: &str) -> TopicRule {
         topic: reader.text(&format!("{key}.topic")),
         exclude: reader.bool(&format!("{key}.exclude")).unwrap_or(false),
         shared: reader.bool(&format!("{key}.shared")).unwrap_or(false),
+        rate_bytes_per_second: reader.bytes(&format!("{key}.rate"), RATE_MIN..=RATE_MAX),
     }
 }
 
@@ -160,7 +168,7 @@ mod tests {
             "topics:
   template: 'logs.{namespace}'
   rules:
-    - {namespaces: [kube-system, 'kube-*'], topic: 'infra.{namespace}'}
+    - {namespaces: [kube-system, 'kube-*'], topic: 'infra.{namespace}', rate: 1MiB}
     - {regex: '^scratch-', exclude: true}
   create: {enabled: false, partitions: 3, replication_factor: 2, config: {retention.ms: '604800000', segment.ms: 5}}",
         )
@@ -168,9 +176,14 @@ mod tests {
         assert_eq!(topic_of(&settings, "kube-system"), "infra.kube-system");
         assert_eq!(topic_of(&settings, "scratch-1"), "excluded");
         assert_eq!(topic_of(&settings, "payments"), "logs.payments");
-        let lines =
-            ["kube-system, kube-* -> infra.{namespace}", "/^scratch-/ -> left out", "all others -> logs.{namespace}"];
+        let lines = [
+            "kube-system, kube-* -> infra.{namespace} (at most 1MiB a second)",
+            "/^scratch-/ -> left out",
+            "all others -> logs.{namespace}",
+        ];
         assert_eq!(settings.lines(), lines);
+        let rate = |name: &str| settings.map.rate_bytes_per_second(&Namespace::parse(name).unwrap());
+        assert_eq!((rate("kube-system"), rate("payments")), (Some(1 << 20), None));
         let create = settings.create;
         assert_eq!((create.enabled, create.partitions, create.replication_factor), (false, 3, 2));
         let config: Vec<_> = create.config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -204,6 +217,14 @@ mod tests {
             "topics.rules[0].sharde: unknown key (p.yaml)",
         );
         alone("topics: {rules: [{namespaces: [a], topic: 5}]}", "topics.rules[0].topic = 5: must be a text");
+        alone(
+            "topics: {rules: [{namespaces: [a], topic: x, rate: 1KiB}]}",
+            "topics.rules[0].rate = 1KiB: at least 64KiB",
+        );
+        alone(
+            "topics: {rules: [{namespaces: [a], exclude: true, rate: 1MiB}]}",
+            "topics.rules[0].rate = 1MiB: says nothing where `exclude: true` stands",
+        );
         alone("topics: {rules: [x]}", "topics.rules[0] = x: must be a mapping of keys");
         alone(
             "topics: {rules: [{namespaces: [a], topic: x, exclude: true}]}",

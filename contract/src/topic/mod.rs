@@ -82,6 +82,11 @@ impl TopicMap {
         }
     }
 
+    /// How many bytes of a namespace's log files are read in a second at most; none: as many as there are.
+    pub fn rate_bytes_per_second(&self, namespace: &Namespace) -> Option<u64> {
+        self.rules.iter().find(|rule| rule.matches(namespace.as_str()))?.rate_bytes_per_second
+    }
+
     /// The one namespace whose lines a topic holds; `None` for a shared topic and for one that no namespace leads to.
     pub fn namespace_of(&self, topic: &str) -> Option<Namespace> {
         let targets = self.rules.iter().filter_map(|rule| rule.target.as_ref()).chain([&self.template]);

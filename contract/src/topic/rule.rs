@@ -27,6 +27,9 @@ pub struct TopicRule {
     pub exclude: bool,
     /// Says that several namespaces may meet in this topic.
     pub shared: bool,
+    /// Bytes of log files that the router reads of each of these namespaces in a second at most; what is more waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_bytes_per_second: Option<u64>,
 }
 
 /// What is wrong with a rule list, and at which key.
@@ -83,6 +86,7 @@ pub(super) struct Rule {
     pub key: String,
     pub matches: Vec<RuleMatch>,
     pub target: Option<Target>,
+    pub rate_bytes_per_second: Option<u64>,
 }
 
 /// A topic with at most one place for the namespace.
@@ -139,7 +143,11 @@ impl Rule {
                 "several namespaces would meet in one topic; use {namespace} or say `shared: true`".to_owned(),
             );
         }
-        if faults.is_empty() { Ok(Self { key, matches, target }) } else { Err(faults) }
+        let rate_bytes_per_second = raw.rate_bytes_per_second;
+        if target.is_none() && rate_bytes_per_second.is_some() {
+            fault(".rate", "says nothing where `exclude: true` stands".to_owned());
+        }
+        if faults.is_empty() { Ok(Self { key, matches, target, rate_bytes_per_second }) } else { Err(faults) }
     }
 
     pub fn matches(&self, namespace: &str) -> bool {

@@ -197,6 +197,7 @@ pub struct FakeTopics {
 #[derive(Debug, Default)]
 struct FakeBook {
     states: BTreeMap<String, TopicState>,
+    message_bytes_max: BTreeMap<String, u64>,
     wanted: Vec<String>,
     version: u64,
 }
@@ -207,6 +208,11 @@ impl FakeTopics {
         let mut book = self.book.lock().unwrap();
         book.states.insert(topic.to_owned(), state);
         book.version += 1;
+    }
+
+    /// Sets how large a batch a topic takes.
+    pub fn limit(&self, topic: &str, message_bytes_max: u64) {
+        self.book.lock().unwrap().message_bytes_max.insert(topic.to_owned(), message_bytes_max);
     }
 
     /// The topics asked for, in the order of the first question.
@@ -230,6 +236,10 @@ impl Destinations for FakeTopics {
 
     fn forget(&self, _: &TopicName) {
         self.book.lock().unwrap().version += 1;
+    }
+
+    fn message_bytes_max(&self, topic: &TopicName) -> Option<u64> {
+        self.book.lock().unwrap().message_bytes_max.get(topic.as_str()).copied()
     }
 
     fn release(&self, topic: &TopicName) {

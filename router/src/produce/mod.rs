@@ -143,6 +143,9 @@ pub trait Destinations {
     /// Drops what is known of the topic and looks it up again: for when Kafka has refused it.
     fn forget(&self, topic: &TopicName);
 
+    /// The largest batch of records that a topic takes, in bytes; none while that is not known.
+    fn message_bytes_max(&self, topic: &TopicName) -> Option<u64>;
+
     /// Forgets a topic that nobody writes to any more; it is no longer looked up.
     fn release(&self, topic: &TopicName);
 

@@ -28,6 +28,8 @@ const AFTER_CREATE: Duration = Duration::from_millis(50);
 /// How often brokers are asked while they answer, and while they do not.
 const PROBE_WELL: Duration = Duration::from_secs(30);
 const PROBE_DOWN: Duration = Duration::from_secs(2);
+/// How often a topic is looked at while all is well: its settings may change.
+const REFRESH_EVERY: Duration = Duration::from_secs(300);
 /// Topics made in one request.
 const CREATE_MAX: usize = 100;
 
@@ -109,10 +111,15 @@ impl Destinations for Topics {
 
     fn forget(&self, topic: &TopicName) {
         let mut book = self.shared.book();
-        book.entries.insert(topic.clone(), Entry::new(true));
+        let message_bytes_max = book.entries.get(topic).and_then(|entry| entry.message_bytes_max);
+        book.entries.insert(topic.clone(), Entry { message_bytes_max, ..Entry::new(true) });
         book.version += 1;
         drop(book);
         self.shared.changed.notify_one();
+    }
+
+    fn message_bytes_max(&self, topic: &TopicName) -> Option<u64> {
+        self.shared.book().entries.get(topic).and_then(|entry| entry.message_bytes_max)
     }
 
     fn release(&self, topic: &TopicName) {
@@ -149,27 +156,30 @@ struct Book {
 #[derive(Debug)]
 struct Entry {
     state: TopicState,
-    /// When it is looked up next; never while it is ready.
-    next: Option<Instant>,
+    /// When it is looked up next.
+    next: Instant,
     backoff: Duration,
     /// The producer has refused it, and remembers.
     refused: bool,
+    /// Its `max.message.bytes`, as last told.
+    message_bytes_max: Option<u64>,
 }
 
 impl Entry {
     fn new(refused: bool) -> Entry {
-        Entry { state: TopicState::Unknown, next: Some(Instant::now()), backoff: BACKOFF_MIN, refused }
+        let state = TopicState::Unknown;
+        Entry { state, next: Instant::now(), backoff: BACKOFF_MIN, refused, message_bytes_max: None }
     }
 }
 
 impl Book {
     fn due(&self, now: Instant) -> Vec<TopicName> {
-        let due = |entry: &Entry| entry.next.is_some_and(|next| next <= now);
+        let due = |entry: &Entry| entry.next <= now;
         self.entries.iter().filter(|(_, entry)| due(entry)).map(|(topic, _)| topic.clone()).collect()
     }
 
     fn next(&self) -> Instant {
-        self.entries.values().filter_map(|entry| entry.next).chain([self.probe_at]).min().unwrap_or(self.probe_at)
+        self.entries.values().map(|entry| entry.next).chain([self.probe_at]).min().unwrap_or(self.probe_at)
     }
 
     fn was_refused(&self, topic: &TopicName) -> bool {
@@ -184,16 +194,29 @@ impl Book {
             _ => BACKOFF_MAX,
         };
         let wait = soon.filter(|_| entry.backoff == BACKOFF_MIN).unwrap_or(entry.backoff);
-        entry.next = match &state {
-            TopicState::Ready { .. } => None,
-            _ => Some(Instant::now() + wait),
-        };
-        entry.backoff = (entry.backoff * 2).min(longest);
+        if matches!(state, TopicState::Ready { .. }) {
+            entry.next = Instant::now() + REFRESH_EVERY;
+            (entry.backoff, entry.refused) = (BACKOFF_MIN, false);
+        } else {
+            entry.next = Instant::now() + wait;
+            entry.backoff = (entry.backoff * 2).min(longest);
+        }
         if entry.state != state {
             log_change(topic, &state);
             entry.state = state;
             self.version += 1;
         }
+    }
+
+    /// Whether a topic is ready. A look at it that finds something else now changes nothing: what it does to records is
+    /// told by the producer.
+    fn stays_ready(&mut self, topic: &TopicName) -> bool {
+        let Some(entry) = self.entries.get_mut(topic) else { return false };
+        let ready = matches!(entry.state, TopicState::Ready { .. });
+        if ready {
+            entry.next = Instant::now() + REFRESH_EVERY;
+        }
+        ready
     }
 
     fn connected(&mut self, connection: Connection) {
@@ -219,30 +242,30 @@ impl Shared {
     fn run(&self, lookup: &Lookup, producer: Option<&Refresher>) {
         while let Some((due, probe)) = self.wait() {
             lookup.serve_log();
-            let mut missing = Vec::new();
+            let (mut missing, mut ready) = (Vec::new(), Vec::new());
             let mut answered: Option<Result<(), String>> = None;
             for topic in due {
                 if let Some(Err(reason)) = &answered {
-                    let state = unavailable(reason);
-                    self.book().note(&topic, state, None);
+                    self.failing(&topic, unavailable(reason));
                     continue;
                 }
                 answered = Some(match lookup.find(topic.as_str()) {
                     Found::NoAnswer(reason) => {
-                        self.book().note(&topic, unavailable(&reason), None);
+                        self.failing(&topic, unavailable(&reason));
                         Err(reason)
                     }
+                    Found::State(TopicState::Ready { partitions }) => {
+                        ready.push((topic, partitions));
+                        Ok(())
+                    }
                     Found::State(state) => {
-                        if let (TopicState::Ready { .. }, Some(producer)) = (&state, producer)
-                            && self.book().was_refused(&topic)
-                        {
-                            producer.refresh(topic.as_str());
-                        }
-                        self.book().note(&topic, state, None);
+                        self.failing(&topic, state);
                         Ok(())
                     }
                     Found::Missing => {
-                        missing.push(topic);
+                        if !self.book().stays_ready(&topic) {
+                            missing.push(topic);
+                        }
                         Ok(())
                     }
                 });
@@ -255,9 +278,40 @@ impl Shared {
                 Some(Err(reason)) => self.book().connected(Connection::Down { reason }),
                 None => {}
             }
+            for some in ready.chunks(CREATE_MAX) {
+                self.ready(lookup, producer, some);
+            }
             for some in missing.chunks(CREATE_MAX) {
                 self.create(lookup, some);
             }
+        }
+    }
+
+    fn failing(&self, topic: &TopicName, state: TopicState) {
+        let mut book = self.book();
+        if !book.stays_ready(topic) {
+            book.note(topic, state, None);
+        }
+    }
+
+    /// Topics are there, with so many partitions: their settings decide whether and what they take.
+    fn ready(&self, lookup: &Lookup, producer: Option<&Refresher>, topics: &[(TopicName, i32)]) {
+        let names: Vec<_> = topics.iter().map(|(topic, _)| topic.clone()).collect();
+        let settings = lookup.settings(&names);
+        for (topic, partitions) in topics {
+            if let Some(producer) = producer
+                && self.book().was_refused(topic)
+            {
+                producer.refresh(topic.as_str());
+            }
+            let told = settings.get(topic);
+            let state = told.and_then(lookup::harmful).unwrap_or(TopicState::Ready { partitions: *partitions });
+            let mut book = self.book();
+            if let (Some(bytes), Some(entry)) = (told.and_then(|it| it.message_bytes_max), book.entries.get_mut(topic))
+            {
+                entry.message_bytes_max = Some(bytes);
+            }
+            book.note(topic, state, None);
         }
     }
 

@@ -106,5 +106,8 @@ fn waits_grow_and_are_bounded() {
     assert_eq!((book.entries[&name].backoff, book.version), (BACKOFF_MAX, 1));
     assert!(book.due(Instant::now()).is_empty() && book.due(Instant::now() + BACKOFF_MAX) == [name.clone()]);
     book.note(&name, TopicState::Ready { partitions: 1 }, None);
-    assert_eq!((book.entries[&name].next, book.version), (None, 2));
+    // It is looked at again, but not soon.
+    assert!(book.due(Instant::now() + BACKOFF_PERMANENT_MAX).is_empty() && book.version == 2);
+    assert_eq!(book.due(Instant::now() + REFRESH_EVERY), [name.clone()]);
+    assert!(book.stays_ready(&name) && book.entries[&name].backoff == BACKOFF_MIN);
 }

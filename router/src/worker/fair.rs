@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fairlead_contract::namespace::Namespace;
@@ -53,6 +53,31 @@ struct Share {
     hold: Option<Hold>,
     bytes: u64,
     reads: usize,
+    rate: Option<Bucket>,
+}
+
+/// What a namespace may read by its rate.
+#[derive(Debug)]
+struct Bucket {
+    bytes_per_second: u64,
+    /// What it may read now; below zero: what it read ahead.
+    tokens: i64,
+    filled_at: Instant,
+}
+
+impl Bucket {
+    /// Adds what the time has brought, up to what one second brings. Gives how long it is until there is something.
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        let brought = now.saturating_duration_since(self.filled_at).as_micros() * u128::from(self.bytes_per_second);
+        let brought = i64::try_from(brought / 1_000_000).unwrap_or(i64::MAX);
+        if brought > 0 {
+            let second = i64::try_from(self.bytes_per_second).unwrap_or(i64::MAX);
+            self.tokens = self.tokens.saturating_add(brought).min(second);
+            self.filled_at = now;
+        }
+        let owed = u64::try_from(-self.tokens).ok().filter(|owed| *owed > 0)?;
+        Some(Duration::from_micros(owed.saturating_mul(1_000_000).div_ceil(self.bytes_per_second)))
+    }
 }
 
 impl Fair {
@@ -93,6 +118,9 @@ impl Fair {
         let cost = i64::try_from(bytes.max(TURN_COST_MIN)).unwrap_or(i64::MAX);
         let share = self.share(namespace);
         share.deficit = share.deficit.saturating_sub(cost);
+        if let Some(bucket) = &mut share.rate {
+            bucket.tokens = bucket.tokens.saturating_sub_unsigned(bytes);
+        }
     }
 
     /// An instance had its turn in vain: its namespace waits for something, and the instance is the first one then.
@@ -129,6 +157,17 @@ impl Fair {
             Some(Hold::Topic | Hold::Deliveries) | None => None,
         };
         if self.held == 0 { None } else { self.shares.values().filter_map(until).min() }
+    }
+
+    /// Gives a namespace a rate, in bytes of log files a second, unless it has one.
+    pub(super) fn set_rate(&mut self, namespace: &Namespace, bytes_per_second: u64, now: Instant) {
+        let bucket = || Bucket { bytes_per_second: bytes_per_second.max(1), tokens: 0, filled_at: now };
+        self.share(namespace).rate.get_or_insert_with(bucket);
+    }
+
+    /// How long a namespace must wait because of its rate; none if it may read now.
+    pub(super) fn wait_for_rate(&mut self, namespace: &Namespace, now: Instant) -> Option<Duration> {
+        self.shares.get_mut(namespace)?.rate.as_mut()?.wait(now)
     }
 
     /// Whether a namespace may have another read in flight.
@@ -308,6 +347,33 @@ mod tests {
             fair.sent(&namespace("a"), 1);
         }
         assert_eq!((fair.reads, fair.has_credit(&namespace("b"))), (50, true));
+    }
+
+    #[test]
+    fn a_rate_delays_and_is_kept_over_time() {
+        let mut fair = Fair::new(1 << 20, 10);
+        let (a, start) = (namespace("a"), Instant::now());
+        fair.set_rate(&a, 100_000, start);
+        assert_eq!(fair.wait_for_rate(&namespace("b"), start), None);
+        let (mut now, mut read) = (start, 0);
+        while now < start + Duration::from_secs(100) {
+            match fair.wait_for_rate(&a, now) {
+                Some(wait) => now += wait,
+                None => {
+                    fair.charge(&a, 256 << 10);
+                    read += 256 << 10;
+                }
+            }
+        }
+        assert!((9_700_000..=10_300_000).contains(&read), "{read}");
+        // What is not used is not saved up for longer than a second.
+        let later = now + Duration::from_secs(1_000);
+        assert_eq!(fair.wait_for_rate(&a, later), None);
+        fair.charge(&a, 300_000);
+        let wait = fair.wait_for_rate(&a, later).unwrap();
+        assert!(wait >= Duration::from_millis(1_999) && wait <= Duration::from_millis(2_001), "{wait:?}");
+        fair.set_rate(&a, 100_000, later);
+        assert!(fair.wait_for_rate(&a, later).is_some(), "a new container pays no debts");
     }
 
     #[test]

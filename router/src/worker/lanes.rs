@@ -132,7 +132,6 @@ impl Lanes {
     }
 
     /// How large a batch a topic takes.
-    #[cfg(test)]
     pub(super) fn set_batch_bytes_max(&mut self, topic: &TopicName, bytes: Option<u64>) {
         track_of(&mut self.topics, topic).batch_bytes_max = bytes;
     }

@@ -335,6 +335,9 @@ impl Worker {
                 restart: key.restart,
             };
             self.parts.destinations.want(&topic);
+            if let Some(rate) = self.settings.topics.rate_bytes_per_second(&namespace) {
+                self.fair.set_rate(&namespace, rate, Instant::now());
+            }
             let counters = self.parts.metrics.namespace(&namespace);
             self.instances.insert(key.clone(), Instance::new(key.clone(), identity, topic, counters));
         }

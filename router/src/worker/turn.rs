@@ -108,6 +108,10 @@ impl Worker {
         if !self.fair.has_credit(&instance.identity.namespace) {
             return Err(Hold::Deliveries);
         }
+        if let Some(wait) = self.fair.wait_for_rate(&instance.identity.namespace, now) {
+            return Err(Hold::Until(now + wait));
+        }
+        self.lanes.set_batch_bytes_max(topic, self.parts.destinations.message_bytes_max(topic));
         match self.lanes.choose(topic, self.parts.sink.as_mut()) {
             Some(_) => Ok(partitions),
             // Nothing of it is on its way, so no report would wake it.

@@ -1,11 +1,15 @@
 //! The questions to the brokers: is the topic there, with how many partitions, and can it be made.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::kafka_client::KafkaSettings;
+use fairlead_service_kit::telemetry::field;
 use fairlead_service_kit::topics::CreateTopics;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -14,6 +18,7 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::super::{ProduceError, Refusal, TopicState, refusal};
+use crate::plan::{Harm, Needs, TopicConfig, hurts};
 
 const CLIENT_ID: &str = "fairlead-router-topics";
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -93,6 +98,30 @@ impl Lookup {
         }
     }
 
+    /// How the topics are set, as far as the brokers tell: the right to describe may be missing, or the request unknown.
+    pub(super) fn settings(&self, topics: &[TopicName]) -> HashMap<TopicName, TopicConfig> {
+        if topics.is_empty() {
+            return HashMap::new();
+        }
+        // As below: one that lives only for this request.
+        let admin: AdminClient<Quiet> = match self.config.create_with_context(Quiet) {
+            Ok(admin) => admin,
+            Err(error) => {
+                tracing::debug!({ field::ERROR } = %error, "the settings of topics are not looked up");
+                return HashMap::new();
+            }
+        };
+        let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.as_str())).collect();
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT_MAX));
+        match self.runtime.block_on(admin.describe_configs(&wanted, &options)) {
+            Ok(results) => results.into_iter().filter_map(|result| config_of(&result.ok()?)).collect(),
+            Err(error) => {
+                tracing::debug!({ field::ERROR } = %error, "the settings of topics are not told");
+                HashMap::new()
+            }
+        }
+    }
+
     /// Makes topics, in one request; a result for each.
     pub(super) fn create(&self, topics: &[TopicName]) -> Vec<Result<(), TopicState>> {
         let all = |error: &KafkaError| {
@@ -126,6 +155,24 @@ impl Lookup {
         let topic = NewTopic::new(name, self.create.partitions, replication);
         self.create.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
     }
+}
+
+fn config_of(told: &ConfigResource) -> Option<(TopicName, TopicConfig)> {
+    let OwnedResourceSpecifier::Topic(name) = &told.specifier else { return None };
+    let mut config = TopicConfig::default();
+    for entry in &told.entries {
+        if let Some(value) = &entry.value {
+            config.set(&entry.name, value);
+        }
+    }
+    Some((TopicName::parse(name).ok()?, config))
+}
+
+/// Why a topic must not be produced to although it is there; none if it may.
+pub(super) fn harmful(config: &TopicConfig) -> Option<TopicState> {
+    let needs = Needs { record_bytes_max: 0, outage: Duration::ZERO };
+    let eaten = hurts(config, &needs).into_iter().find(|warning| warning.harm == Harm::Compacted)?;
+    Some(failing(Refusal::Policy, eaten.text))
 }
 
 /// What became of one topic of a request.
@@ -178,6 +225,17 @@ mod tests {
         assert_eq!(in_words(Code::TopicAuthorizationFailed), "Topic authorization failed");
         assert_eq!(in_words(Code::BrokerTransportFailure), "Broker transport failure");
         assert_eq!(in_words(Code::OperationTimedOut), "Timed out");
+    }
+
+    #[test]
+    fn a_topic_that_eats_lines_is_not_produced_to() {
+        let with = |policy: &str| {
+            let mut config = TopicConfig::default();
+            config.set("cleanup.policy", policy);
+            harmful(&config)
+        };
+        assert!(matches!(with("compact,delete"), Some(TopicState::Failing { refusal: Refusal::Policy, .. })));
+        assert_eq!(with("delete"), None);
     }
 
     #[test]
