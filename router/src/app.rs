@@ -157,7 +157,12 @@ fn work(
         state_dir: config.state_dir,
         topics: config.topics,
         skip_existing: config.logs.existing == Existing::Skip,
-        limits: Limits { record_bytes_max: config.logs.record_bytes_max, partial_flush: config.logs.partial_flush },
+        limits: Limits {
+            record_bytes_max: config.logs.record_bytes_max,
+            partial_flush: config.logs.partial_flush,
+            too_long: config.logs.too_long,
+        },
+        budget: config.budget,
         rescan_interval: config.logs.rescan_interval,
         store_interval: config.store_interval,
         in_flight_bytes_max: config.in_flight_bytes_max,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use crate::hold::{Budget, FreeMin};
+use crate::pipeline::TooLong;
 use fairlead_contract::topic::TopicMap;
 use fairlead_service_kit::config_source::{self, Faults, Reader, Source, os_words};
 use fairlead_service_kit::kafka_client::{KafkaSettings, Role};
@@ -26,6 +28,9 @@ const PARTIAL_FLUSH: Duration = Duration::from_secs(30);
 const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+const HELD_BYTES: u64 = 10 << 30;
+/// Above the kubelet's own eviction threshold, `nodefs.available<10%`.
+const FREE_MIN: FreeMin = FreeMin::Percent(15);
 const IN_FLIGHT_BYTES: u64 = 32 << 20;
 /// librdkafka's `message.max.bytes` unless set.
 const MESSAGE_BYTES: u64 = 1_000_000;
@@ -52,6 +57,8 @@ pub struct Logs {
     pub existing: Existing,
     /// A longer line is cut into chunks of so many bytes of content.
     pub record_bytes_max: usize,
+    /// What becomes of a longer line.
+    pub too_long: TooLong,
     /// A line's fragments are sent as they are after this time without another.
     pub partial_flush: Duration,
     /// How often the whole directory is walked besides being watched.
@@ -67,6 +74,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The `logs` block.
     pub logs: Logs,
+    /// The bound on bytes that only the router keeps.
+    pub budget: Budget,
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
     /// Bytes handed to the producer and not reported yet, at most.
@@ -139,6 +148,16 @@ impl Config {
         line("node", self.node_name.clone());
         line("reads", format!("{} (existing files: {:?})", logs.pods_dir.display(), logs.existing).to_lowercase());
         line("keeps", format!("{}, stored every {}", self.state_dir.display(), show_duration(self.store_interval)));
+        let budget = &self.budget;
+        let free = match budget.free_min {
+            FreeMin::Percent(percent) => format!("{percent}%"),
+            FreeMin::Bytes(bytes) => show_bytes(bytes),
+        };
+        let (all, one) = (show_bytes(budget.bytes_max), show_bytes(budget.namespace_bytes_max));
+        line(
+            "holds",
+            format!("at most {all} that only it keeps, {one} a namespace, while {free} of the disk stay free"),
+        );
         line("produces to", self.kafka.bootstrap_servers().to_owned());
         let create = &self.create;
         let made = if create.enabled {
@@ -163,6 +182,7 @@ impl Config {
         if let Some(state_dir) = &state_dir {
             check_same_file_system(reader, state_dir, &logs.pods_dir);
         }
+        let budget = read_budget(reader);
         let kafka = KafkaSettings::read(reader, Role::Producer);
         let in_flight_bytes_max =
             reader.bytes("kafka.in_flight_bytes_max", 1 << 20..=1 << 30).unwrap_or(IN_FLIGHT_BYTES);
@@ -186,6 +206,7 @@ impl Config {
             node_name: node_name?,
             state_dir: state_dir?,
             logs,
+            budget,
             kafka: kafka?,
             in_flight_bytes_max,
             topic_lines: topics.lines(),
@@ -288,7 +309,9 @@ fn read_logs(reader: &mut Reader) -> Logs {
     let existing = reader.choice("logs.existing", &words).unwrap_or(Existing::Read);
     let record_bytes_max = reader.bytes("logs.record_bytes_max", 256..=16 << 20).unwrap_or(RECORD_BYTES);
     let milliseconds = Duration::from_millis;
+    let words = [("chunk", TooLong::Chunk), ("truncate", TooLong::Truncate)];
     Logs {
+        too_long: reader.choice("logs.too_long", &words).unwrap_or_default(),
         pods_dir,
         existing,
         record_bytes_max: usize::try_from(record_bytes_max).expect("16 MiB is a size"),
@@ -297,6 +320,18 @@ fn read_logs(reader: &mut Reader) -> Logs {
             .duration("logs.rescan_interval", milliseconds(100)..=minutes(60))
             .unwrap_or(RESCAN_INTERVAL),
     }
+}
+
+fn read_budget(reader: &mut Reader) -> Budget {
+    const KEY: &str = "hold.namespace_bytes_max";
+    let sizes = 1 << 20..=1 << 50;
+    let bytes_max = reader.bytes("hold.bytes_max", sizes.clone()).unwrap_or(HELD_BYTES);
+    let namespace_bytes_max = reader.bytes(KEY, sizes).unwrap_or(bytes_max);
+    if namespace_bytes_max > bytes_max {
+        reader.fault(KEY, format!("is more than hold.bytes_max, {}", show_bytes(bytes_max)));
+    }
+    let free_min = reader.parsed("hold.free_min").unwrap_or(FREE_MIN);
+    Budget { bytes_max, namespace_bytes_max, free_min }
 }
 
 /// A line of the allowed length must fit the producer's own bound, however it is escaped.

@@ -15,6 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::tail::Count;
+
 const PREFIX: &str = "fairlead_router";
 
 /// All metrics of the router. Clones share them.
@@ -24,6 +26,14 @@ pub struct Metrics {
     bytes_read: Family<OfNamespace, Counter>,
     records_acknowledged: Family<OfNamespace, Counter>,
     lines_acknowledged: Family<OfNamespace, Counter>,
+    bytes_acknowledged: Family<OfNamespace, Counter>,
+    lines_left_out: Family<OfReason, Counter>,
+    bytes_left_out: Family<OfReason, Counter>,
+    lines_lost: Family<OfReason, Counter>,
+    bytes_lost: Family<OfReason, Counter>,
+    lines_in_hand: Family<OfNamespace, Gauge>,
+    bytes_in_hand: Family<OfNamespace, Gauge>,
+    gaps_announced: Family<OfReason, Counter>,
     parse_errors: Family<OfNamespace, Counter>,
     invalid_utf8: Family<OfNamespace, Counter>,
     epochs_started: Family<OfReason, Counter>,
@@ -56,27 +66,68 @@ pub struct Metrics {
 /// The counters of one namespace, to be kept by whoever raises them often.
 #[derive(Debug, Clone)]
 pub struct NamespaceMetrics {
-    /// Physical lines read.
-    pub lines_read: Counter,
-    /// Bytes read.
-    pub bytes_read: Counter,
+    lines_read: Counter,
+    bytes_read: Counter,
     /// Records that Kafka acknowledged.
     pub records_acknowledged: Counter,
-    /// Physical lines that the acknowledged records cover.
-    pub lines_acknowledged: Counter,
+    lines_acknowledged: Counter,
+    bytes_acknowledged: Counter,
+    lines_in_hand: Gauge,
+    bytes_in_hand: Gauge,
+    lines_throttled: Counter,
+    bytes_throttled: Counter,
+    lines_unparsable: Counter,
+    bytes_unparsable: Counter,
     /// Lines that the grammar does not take.
     pub parse_errors: Counter,
     /// Byte sequences that were no UTF-8 and became U+FFFD.
     pub invalid_utf8: Counter,
 }
 
+/// The equation of the router's account: read = acknowledged + left out + lost + in hand, in lines and in bytes. Whatever moves a line from one
+/// side to another goes through these.
+impl NamespaceMetrics {
+    /// Lines were read for the first time.
+    pub fn take_in_hand(&self, read: Count) {
+        self.lines_read.inc_by(read.lines);
+        self.bytes_read.inc_by(read.bytes);
+        self.lines_in_hand.inc_by(read.lines as i64);
+        self.bytes_in_hand.inc_by(read.bytes as i64);
+    }
+
+    /// Positions moved over unparsable and over other lines, `left_out` of which got no record; Kafka has the records and the notices.
+    pub fn delivered(&self, [unparsable, others]: [Count; 2], left_out: Count) {
+        let records = others.less(left_out);
+        self.lines_acknowledged.inc_by(records.lines);
+        self.bytes_acknowledged.inc_by(records.bytes);
+        self.lines_throttled.inc_by(left_out.lines);
+        self.bytes_throttled.inc_by(left_out.bytes);
+        self.lines_unparsable.inc_by(unparsable.lines);
+        self.bytes_unparsable.inc_by(unparsable.bytes);
+        self.take_from_hand(unparsable);
+        self.take_from_hand(others);
+    }
+
+    /// Lines are in hand no more, and are counted elsewhere.
+    pub fn take_from_hand(&self, count: Count) {
+        self.lines_in_hand.dec_by(count.lines as i64);
+        self.bytes_in_hand.dec_by(count.bytes as i64);
+    }
+}
+
 impl Metrics {
     /// Makes the metrics and the registry that shows them.
     pub fn new() -> (Metrics, Registry) {
         let metrics = Metrics::default();
-        let mut registry = Registry::with_prefix(PREFIX);
-        metrics.register(&mut registry);
+        let registry = metrics.registry();
         (metrics, registry)
+    }
+
+    /// A registry that shows these metrics.
+    pub fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix(PREFIX);
+        self.register(&mut registry);
+        registry
     }
 
     /// The counters of a namespace; they exist from now on, at zero.
@@ -87,6 +138,13 @@ impl Metrics {
             bytes_read: self.bytes_read.get_or_create_owned(&label),
             records_acknowledged: self.records_acknowledged.get_or_create_owned(&label),
             lines_acknowledged: self.lines_acknowledged.get_or_create_owned(&label),
+            bytes_acknowledged: self.bytes_acknowledged.get_or_create_owned(&label),
+            lines_in_hand: self.lines_in_hand.get_or_create_owned(&label),
+            bytes_in_hand: self.bytes_in_hand.get_or_create_owned(&label),
+            lines_throttled: self.lines_left_out.get_or_create_owned(&self.of_reason(namespace, "throttled")),
+            bytes_throttled: self.bytes_left_out.get_or_create_owned(&self.of_reason(namespace, "throttled")),
+            lines_unparsable: self.lines_lost.get_or_create_owned(&self.of_reason(namespace, "parse_errors")),
+            bytes_unparsable: self.bytes_lost.get_or_create_owned(&self.of_reason(namespace, "parse_errors")),
             parse_errors: self.parse_errors.get_or_create_owned(&label),
             invalid_utf8: self.invalid_utf8.get_or_create_owned(&label),
         }
@@ -95,6 +153,18 @@ impl Metrics {
     /// Epochs begun, by reason.
     pub fn epochs_started(&self, namespace: &Namespace, reason: &'static str) -> Counter {
         self.epochs_started.get_or_create_owned(&self.of_reason(namespace, reason))
+    }
+
+    /// Lines are lost, and Kafka has the notice that says so.
+    pub fn lost(&self, namespace: &Namespace, reason: &'static str, lost: Count) {
+        let label = self.of_reason(namespace, reason);
+        self.lines_lost.get_or_create(&label).inc_by(lost.lines);
+        self.bytes_lost.get_or_create(&label).inc_by(lost.bytes);
+    }
+
+    /// Gaps announced, by reason.
+    pub fn gaps_announced(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.gaps_announced.get_or_create_owned(&self.of_reason(namespace, reason))
     }
 
     /// Records that were not delivered at the first attempt, by reason.
@@ -120,15 +190,23 @@ impl Metrics {
             &self.bytes_read,
             &self.records_acknowledged,
             &self.lines_acknowledged,
+            &self.bytes_acknowledged,
             &self.parse_errors,
             &self.invalid_utf8,
         ] {
             family.remove(&label);
         }
+        self.lines_in_hand.remove(&label);
+        self.bytes_in_hand.remove(&label);
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
         for reason in reasons.into_iter().flatten() {
             let label = OfReason::new(namespace, reason);
             self.epochs_started.remove(&label);
+            for family in
+                [&self.lines_left_out, &self.bytes_left_out, &self.lines_lost, &self.bytes_lost, &self.gaps_announced]
+            {
+                family.remove(&label);
+            }
             self.delivery_failures.remove(&label);
         }
     }
@@ -147,6 +225,14 @@ impl Metrics {
         add.metric("bytes_read", "Bytes read", &self.bytes_read);
         add.metric("records_acknowledged", "Records that Kafka acknowledged", &self.records_acknowledged);
         add.metric("lines_acknowledged", "Physical lines that acknowledged records cover", &self.lines_acknowledged);
+        add.metric("bytes_acknowledged", "Bytes of those lines in their files", &self.bytes_acknowledged);
+        add.metric("lines_left_out", "Physical lines that policy left out, announced", &self.lines_left_out);
+        add.metric("bytes_left_out", "Bytes of those lines in their files", &self.bytes_left_out);
+        add.metric("lines_lost", "Physical lines that are lost, announced", &self.lines_lost);
+        add.metric("bytes_lost", "Bytes of those lines in their files", &self.bytes_lost);
+        add.metric("lines_in_hand", "Physical lines read and not yet accounted for", &self.lines_in_hand);
+        add.metric("bytes_in_hand", "Bytes of those lines in their files", &self.bytes_in_hand);
+        add.metric("gaps_announced", "Notices of lines that are lost or may be missing", &self.gaps_announced);
         add.metric("parse_errors", "Lines that the grammar does not take", &self.parse_errors);
         add.metric("invalid_utf8", "Byte sequences that became U+FFFD", &self.invalid_utf8);
         add.metric("epochs_started", "Epochs begun", &self.epochs_started);
@@ -215,6 +301,8 @@ mod tests {
         let namespace = Namespace::parse("payments").unwrap();
         metrics.namespace(&namespace);
         metrics.epochs_started(&namespace, "r");
+        metrics.lost(&namespace, "r", Count::default());
+        metrics.gaps_announced(&namespace, "r");
         metrics.delivery_failures(&namespace, "r");
         metrics.parked(&namespace, "r", true);
         let mut text = String::new();

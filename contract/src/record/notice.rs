@@ -114,7 +114,6 @@ pub struct Notice<'a> {
     /// What it says.
     pub kind: NoticeKind,
     /// The source that it speaks of.
-    #[serde(borrow)]
     pub source: Cow<'a, str>,
     /// The first number that it speaks of; for an end the number that would follow.
     pub seq: u64,
@@ -131,7 +130,7 @@ pub struct Notice<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<LossReason>,
     /// The source that goes on where this one ends.
-    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_source: Option<Cow<'a, str>>,
 }
 
@@ -158,7 +157,7 @@ impl<'a> Notice<'a> {
     }
 
     /// Parses `fairlead.notice`; `None` for what is no notice of a known kind.
-    pub fn parse(json: &'a str) -> Option<Self> {
+    pub fn parse(json: &str) -> Option<Notice<'static>> {
         serde_json::from_str(json).ok()
     }
 }
@@ -178,6 +177,9 @@ impl fmt::Display for Notice<'_> {
             (NoticeKind::Gap, Some(lines)) => {
                 write!(f, "{} of {stream} from number {} on lost: {why}", count(lines), self.seq)
             }
+            (NoticeKind::Gap, None) if self.reason == Some(LossReason::StateLost) => {
+                write!(f, "lines may have come under other numbers before, and some may be missing: {why}")
+            }
             (NoticeKind::Gap, None) if self.next_source.is_some() => {
                 write!(
                     f,
@@ -185,7 +187,7 @@ impl fmt::Display for Notice<'_> {
                     self.seq
                 )
             }
-            (NoticeKind::Gap, None) => write!(f, "lines of {stream} may be missing before number {}: {why}", self.seq),
+            (NoticeKind::Gap, None) => write!(f, "lines of {stream} may be missing from number {} on: {why}", self.seq),
             (NoticeKind::Truncated, _) => {
                 write!(
                     f,

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::{
+    pipeline::Made,
     produce::{Pending, Slot},
-    tail::Positions,
+    tail::{Count, Positions},
 };
 
 /// What one read of a run sent, and where the run stands once that is acknowledged.
@@ -13,7 +14,7 @@ struct Entry {
     slot: Slot,
     after: Positions,
     bytes: u64,
-    lines: u64,
+    left_out: Count,
     records: u64,
     failed: bool,
 }
@@ -25,8 +26,8 @@ pub struct Settled {
     pub at: Option<Positions>,
     /// Bytes of Kafka values.
     pub bytes: u64,
-    /// Physical lines.
-    pub lines: u64,
+    /// Physical lines that policy left out; their notices are acknowledged too.
+    pub left_out: Count,
     /// Records.
     pub records: u64,
 }
@@ -49,9 +50,10 @@ impl Ledger {
         self.failed
     }
 
-    /// Adds a finished read. `bytes` counts Kafka values, `lines` physical lines that its records cover.
-    pub fn push(&mut self, slot: Slot, after: Positions, bytes: u64, lines: u64, records: u64) {
-        self.entries.push_back(Entry { slot, after, bytes, lines, records, failed: false });
+    /// Adds a finished read, and where all streams stand once what it made is acknowledged.
+    pub fn push(&mut self, slot: Slot, after: Positions, made: &Made) {
+        let Made { bytes, left_out, records, .. } = *made;
+        self.entries.push_back(Entry { slot, after, bytes, left_out, records, failed: false });
     }
 
     /// Marks the read whose record was not delivered; false when it is not one of these.
@@ -71,7 +73,7 @@ impl Ledger {
         {
             settled.at = Some(entry.after);
             settled.bytes += entry.bytes;
-            settled.lines += entry.lines;
+            settled.left_out += entry.left_out;
             settled.records += entry.records;
             free.push(entry.slot);
             self.entries.pop_front();

@@ -5,5 +5,5 @@ mod state;
 mod store;
 
 pub use ledger::{Ledger, Settled};
-pub use state::{EpochState, FileState, Guard, InstanceKey, InstanceState};
+pub use state::{EpochState, FileState, Guard, InstanceKey, InstanceState, Owed};
 pub use store::{Loaded, Store, StoreError};

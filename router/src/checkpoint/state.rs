@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use fairlead_contract::record::Notice;
 use serde::{Deserialize, Serialize};
 
-use crate::tail::Positions;
+use crate::{pipeline::Break, tail::Positions};
 
 /// A container instance: one container of one pod between two restarts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct InstanceState {
     pub next_link: u32,
     /// Its epochs, oldest first.
     pub epochs: Vec<EpochState>,
+    /// Notices that Kafka does not have yet, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
 }
 
 /// One epoch: a list of files that is only ever appended to, and how far it was delivered.
@@ -62,6 +66,23 @@ pub struct EpochState {
     /// Whether its last file was truncated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
+    /// What follows it, where that is another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<Break>,
+}
+
+/// A notice that is owed to a container's readers until Kafka has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The epoch of its source.
+    pub epoch: String,
+    /// The file descriptor of its source.
+    pub fd: u8,
+    /// The partition of its source, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
+    /// What it says.
+    pub notice: Notice<'static>,
 }
 
 /// A file of an epoch.

@@ -263,8 +263,9 @@ mod tests {
             guard: None,
             finished: false,
             abandoned: false,
+            broken: None,
         };
-        InstanceState { key: key(restart), next_link, epochs: vec![epoch] }
+        InstanceState { key: key(restart), next_link, epochs: vec![epoch], owed: Vec::new() }
     }
 
     fn links(folder: &Path) -> (Vec<(u32, u32)>, u64, bool) {

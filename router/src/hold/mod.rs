@@ -3,10 +3,12 @@
 //! `held/<pod folder>/<container>/<restart count>.<k>`: with no other state, a held file is still known and readable. The link is the file's
 //! identity: while it stands, its inode number cannot be used again. Nothing is ever created, renamed or removed outside of `state_dir`.
 
+mod budget;
 mod chain;
 mod follow;
 mod lease;
 
+pub use budget::{Budget, COUNT_BYTES_MAX, FreeMin, positions_behind};
 pub use chain::{LastFile, chain};
 pub use follow::{NewFile, Order, by_first_time, order};
 pub use lease::{Writers, ignore_lease_breaks, writers};

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fairlead_contract::record::{Chunk, Timestamp, text_bytes};
 
-use crate::tail::Place;
+use crate::tail::{Count, Place};
 
 const STAMP_BYTES_MAX: usize = 40;
 
@@ -16,8 +16,8 @@ const STAMP_BYTES_MAX: usize = 40;
 pub struct Partial {
     /// Where its first physical line begins.
     pub start: Place,
-    /// The number of its first physical line.
-    pub first: u64,
+    /// What the stream had before it: its lines are the number of its first physical line.
+    pub first: Count,
     /// How many physical lines were put in.
     pub lines: u64,
     /// When the first and the latest byte were put in.
@@ -33,6 +33,7 @@ pub struct Partial {
     content: Vec<u8>,
     chunks: u32,
     chunk_offset: u64,
+    cut_bytes: u64,
 }
 
 /// A piece that is ready to be sent.
@@ -47,8 +48,8 @@ pub struct Piece<'a> {
 }
 
 impl Partial {
-    /// Begins a line whose first physical line is at `start` and has this number.
-    pub fn new(start: Place, first: u64, time: &[u8], now: Instant) -> Self {
+    /// Begins a line whose first physical line is at `start`, behind `first`.
+    pub fn new(start: Place, first: Count, time: &[u8], now: Instant) -> Self {
         let mut stamp = [0; STAMP_BYTES_MAX];
         stamp[..time.len()].copy_from_slice(time);
         Self {
@@ -64,6 +65,7 @@ impl Partial {
             content: Vec::new(),
             chunks: 0,
             chunk_offset: 0,
+            cut_bytes: 0,
         }
     }
 
@@ -74,8 +76,26 @@ impl Partial {
 
     /// Puts bytes in.
     pub fn push(&mut self, content: &[u8], now: Instant) {
-        self.content.extend_from_slice(content);
         self.latest = now;
+        if self.cut_bytes > 0 {
+            self.cut_bytes += content.len() as u64;
+        } else {
+            self.content.extend_from_slice(content);
+        }
+    }
+
+    /// Cuts off what is beyond so many bytes, and whatever is put in from now on if there was any.
+    pub fn cut_to(&mut self, bytes_max: usize) {
+        if self.content.len() > bytes_max {
+            let keep = cut_before(&self.content, bytes_max);
+            self.cut_bytes += (self.content.len() - keep) as u64;
+            self.content.truncate(keep);
+        }
+    }
+
+    /// How many bytes were cut off.
+    pub fn cut_bytes(&self) -> u64 {
+        self.cut_bytes
     }
 
     /// How many bytes wait in memory.
@@ -147,7 +167,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn cut_all(content: &[u8], bytes_max: usize) -> Vec<(u64, String)> {
-        let mut partial = Partial::new(Place { file: 0, offset: 0 }, 0, b"2026-11-20T10:00:00Z", Instant::now());
+        let mut partial =
+            Partial::new(Place { file: 0, offset: 0 }, Count::default(), b"2026-11-20T10:00:00Z", Instant::now());
         partial.push(content, Instant::now());
         let mut pieces = Vec::new();
         while let Some(piece) = partial.next_chunk(bytes_max) {
@@ -160,6 +181,17 @@ mod tests {
         let last = partial.last_piece();
         pieces.push((last.chunk.map_or(0, |chunk| chunk.offset), String::from_utf8_lossy(last.content).into_owned()));
         pieces
+    }
+
+    #[test]
+    fn what_is_cut_off_is_counted_and_stays_away() {
+        let mut partial =
+            Partial::new(Place { file: 0, offset: 0 }, Count::default(), b"2026-11-20T10:00:00Z", Instant::now());
+        for piece in ["abc", "d€", "efg", "h"] {
+            partial.push(piece.as_bytes(), Instant::now());
+            partial.cut_to(5);
+        }
+        assert_eq!((partial.last_piece().content, partial.cut_bytes()), (b"abcd".as_slice(), 7));
     }
 
     fn check(content: &[u8], bytes_max: usize) -> Result<(), TestCaseError> {

@@ -11,10 +11,10 @@ use std::{
 use crate::{
     checkpoint::{EpochState, FileState, Guard, Ledger},
     parse::cri::GRAMMAR,
-    pipeline::Pipeline,
+    pipeline::{Break, Pipeline},
 };
 
-use super::{Place, Positions, Source, is_gzip, read::LongLine};
+use super::{Count, Place, Positions, Source, is_gzip, read::LongLine};
 
 const GUARD_BYTES: u64 = 256;
 const EPOCH_ID_BYTES: usize = 10;
@@ -81,6 +81,8 @@ pub struct Epoch {
     pub awaits_store: bool,
     /// Whether its last file was truncated: what was not delivered of that file is gone.
     pub abandoned: bool,
+    /// What follows it, where that is another run.
+    pub broken: Option<Break>,
     /// The grammar that its numbers were made with.
     pub grammar: u32,
     /// The positions of the latest entry in the ledger.
@@ -105,12 +107,13 @@ impl Epoch {
             acknowledged: state.at,
             stored: state.at,
             ledger: Ledger::default(),
-            closed: state.late,
+            closed: state.late || state.broken.is_some(),
             read_out: state.finished,
             finished: state.finished,
             stored_finished: state.finished,
             awaits_store: false,
             abandoned: state.abandoned,
+            broken: state.broken.clone(),
             grammar: state.grammar,
             entered: state.at,
             open: None,
@@ -132,25 +135,32 @@ impl Epoch {
             guard,
             finished: self.finished,
             abandoned: self.abandoned,
+            broken: self.broken.clone(),
         }
     }
 
     /// The stored form of a new epoch over these links, read from the beginning of the first.
     pub fn fresh(topic: &str, links: &[u32], late: bool) -> EpochState {
-        let file =
-            |(place, link): (usize, &u32)| FileState { place: place as u32, link: *link, complete: None, first: None };
         EpochState {
             epoch: new_epoch_id(),
             topic: topic.to_owned(),
             partition: None,
             grammar: GRAMMAR,
             late,
-            files: links.iter().enumerate().map(file).collect(),
+            files: Self::files_of(links),
             at: Positions::default(),
             guard: None,
             finished: false,
             abandoned: false,
+            broken: None,
         }
+    }
+
+    /// The stored form of the files of a new epoch.
+    pub fn files_of(links: &[u32]) -> Vec<FileState> {
+        let file =
+            |(place, link): (usize, &u32)| FileState { place: place as u32, link: *link, complete: None, first: None };
+        links.iter().enumerate().map(file).collect()
     }
 
     /// Appends a file that is shown to follow.
@@ -218,7 +228,7 @@ impl Epoch {
         self.entered = self.acknowledged;
         self.long = None;
         self.scanned = 0;
-        self.read_out = false;
+        self.read_out = self.finished;
         if self.abandoned {
             self.abandoned = false;
             self.files.pop_back();
@@ -237,6 +247,23 @@ impl Epoch {
         self.closed = true;
         self.awaits_store = true;
         behind
+    }
+
+    /// The files before these positions were released: nothing of them is read or sent any more. Returns what of them had not been read.
+    pub fn release(&mut self, to: &Positions, ends: bool) -> Count {
+        let behind_cursor = self.cursor < to.lowest();
+        let unread = if behind_cursor || ends { self.pipeline.skip_to(to) } else { Count::default() };
+        self.acknowledged = self.acknowledged.max(to);
+        self.entered = self.entered.max(to);
+        if behind_cursor || ends {
+            self.cursor = to.lowest();
+            self.long = None;
+            self.scanned = 0;
+            self.open = None;
+        }
+        self.read_out |= ends;
+        self.finished |= ends;
+        unread
     }
 
     /// Its last file, which was read up to the cursor, was truncated. Nothing more can be read of it, nor read again.

@@ -10,6 +10,6 @@ mod read;
 mod source;
 
 pub use epoch::{Epoch, EpochFile, is_same, new_epoch_id, take_guard};
-pub use place::{Place, Positions, StreamPosition};
+pub use place::{Count, Place, Positions, StreamPosition};
 pub use read::{ReadContext, Step, TailError, Turn};
 pub use source::{Source, content_bytes_low, is_gzip};

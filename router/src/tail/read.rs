@@ -14,7 +14,7 @@ use crate::{
     checkpoint::InstanceKey,
     hold::{HeldFolder, Writers},
     parse::cri,
-    pipeline::{Limits, Made, NotSent, Output},
+    pipeline::{Limits, Made, NotSent, Output, Pipeline},
     produce::{Lane, Pending, Sink, Slot},
 };
 
@@ -85,6 +85,8 @@ pub enum TailError {
 /// A physical line that is longer than the read buffer and whose end was found.
 #[derive(Clone, Copy, Debug)]
 pub struct LongLine {
+    /// Offset of its first byte.
+    start: u64,
     stream: Stream,
     full: bool,
     wanted: bool,
@@ -113,7 +115,7 @@ impl Epoch {
             return false;
         }
         self.entered = after;
-        self.ledger.push(slot, after, made.bytes, made.covered, made.records);
+        self.ledger.push(slot, after, made);
         true
     }
 
@@ -160,7 +162,7 @@ impl Epoch {
             self.cursor.offset += end as u64 + 1;
             rest = &rest[end + 1..];
         }
-        out.made.read_bytes += bytes.len() as u64;
+        out.made.passed_bytes += bytes.len() as u64;
         Ok(())
     }
 
@@ -184,13 +186,14 @@ impl Epoch {
         let link = self.files[index].state.link;
         file.read_exact_at(&mut head, self.cursor.offset).map_err(|source| run.failed(link, source))?;
         let Some(parsed) = cri::parse(&head) else {
-            self.pipeline.bad(self.cursor, out);
+            self.pipeline.bad(self.cursor, end + 1 - self.cursor.offset, run.now, out)?;
             self.cursor.offset = end + 1;
             return Ok(Step::Read);
         };
         let content_at = self.cursor.offset + (head.len() - parsed.content.len()) as u64;
-        let wanted = self.pipeline.begin_long(self.cursor, &parsed, run.now, out);
-        self.long = Some(LongLine { stream: parsed.stream, full: !parsed.partial, wanted, end });
+        let wanted = self.pipeline.begin_long(self.cursor, &parsed, run.now, out)?;
+        let start = self.cursor.offset;
+        self.long = Some(LongLine { start, stream: parsed.stream, full: !parsed.partial, wanted, end });
         self.cursor.offset = content_at;
         Ok(Step::Read)
     }
@@ -208,10 +211,10 @@ impl Epoch {
             self.pipeline.push(long.stream, content, run.now, run.limits, out)?;
         }
         self.cursor.offset += content.len() as u64;
-        out.made.read_bytes += content.len() as u64;
+        out.made.passed_bytes += content.len() as u64;
         if self.cursor.offset == long.end {
             if long.wanted {
-                self.pipeline.end(long.stream, long.full, out)?;
+                self.pipeline.end(long.stream, long.end + 1 - long.start, long.full, out)?;
             }
             self.cursor.offset += 1;
             self.long = None;
@@ -249,16 +252,14 @@ impl Epoch {
             return Ok(Step::Read);
         }
         if torn > 0 {
-            self.pipeline.bad(self.cursor, out);
+            self.pipeline.bad(self.cursor, torn, run.now, out)?;
         }
-        self.pipeline.file_ended(self.cursor.file, complete);
+        self.pipeline.file_ended(self.cursor.file, complete, out)?;
         self.scanned = 0;
         self.open = None;
         if is_last {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                self.pipeline.flush(stream, out)?;
-            }
             self.cursor.offset = complete;
+            self.pipeline.finish(self.broken.as_ref(), self.cursor, out)?;
             self.read_out = true;
             self.awaits_store |= known.is_none();
             return Ok(Step::ReadOut);
@@ -297,26 +298,30 @@ impl Epoch {
         Ok(())
     }
 
-    /// Sends the fragments that waited too long.
+    /// Sends what waited too long.
     pub fn flush_overdue(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
-        let streams: Vec<_> = self.pipeline.overdue(self.cursor, context.now, &context.limits).collect();
-        self.flush(streams, context)
+        let (now, limits) = (context.now, context.limits);
+        // A line that is being read right now is not cut by a clock.
+        let being_read = self.long.map(|long| long.stream);
+        self.flush(context, |pipeline, cursor, out| pipeline.flush_overdue(cursor, being_read, now, &limits, out))
     }
 
-    /// Sends all fragments, because nothing will follow them.
-    pub fn flush_all(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
-        self.flush(vec![Stream::Stdout, Stream::Stderr], context)
+    /// Sends all that waits and says how the run ends, because nothing more can be read of it.
+    pub fn finish(&mut self, context: &mut ReadContext<'_>) -> Turn<()> {
+        let broken = self.broken.clone();
+        self.flush(context, |pipeline, cursor, out| pipeline.finish(broken.as_ref(), cursor, out))
     }
 
-    fn flush(&mut self, streams: Vec<Stream>, context: &mut ReadContext<'_>) -> Turn<()> {
+    fn flush(
+        &mut self,
+        context: &mut ReadContext<'_>,
+        flush: impl FnOnce(&mut Pipeline, Place, &mut Output<'_>) -> Result<(), NotSent>,
+    ) -> Turn<()> {
         let partition = self.partition.expect("only an epoch with a partition is read");
         let ReadContext { sink, pending, lane, slot, value, .. } = context;
         let mut out =
             Output { sink: &mut **sink, pending, lane: *lane, slot: *slot, partition, value, made: Made::default() };
-        // A line that is being read right now is not cut by a clock.
-        let being_read = self.long.map(|long| long.stream);
-        let mut flushed = streams.into_iter().filter(|stream| Some(*stream) != being_read);
-        let result = flushed.try_for_each(|stream| self.pipeline.flush(stream, &mut out)).map_err(TailError::from);
+        let result = flush(&mut self.pipeline, self.cursor, &mut out).map_err(TailError::from);
         let made = out.made;
         let slot_used = self.enter(*slot, &made, result.is_err());
         Turn { result, made, slot_used }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_contract::topic::TopicName;
+use fairlead_contract::{record::LossReason, topic::TopicName};
+
+use super::owed::OwedNotice;
 
 use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
     discover::{LogName, NameEvent},
     hold::HeldFolder,
     metrics::NamespaceMetrics,
-    pipeline::{Identity, Origin, Pipeline},
+    pipeline::{Break, Identity, Origin, Pipeline},
     tail::{Epoch, Place, take_guard},
 };
 
@@ -55,6 +57,8 @@ pub struct Instance {
     pub has_names: bool,
     /// Whether it stands in the queue of those to be read.
     pub queued: bool,
+    /// Notices that Kafka does not have yet, in order.
+    pub owed: Vec<OwedNotice>,
     /// The counters of its namespace.
     pub counters: NamespaceMetrics,
 }
@@ -77,6 +81,7 @@ impl Instance {
             lost_links: false,
             has_names: false,
             queued: false,
+            owed: Vec::new(),
             counters,
         }
     }
@@ -86,13 +91,20 @@ impl Instance {
         self.links.iter().find(|(_, link)| link.inode == inode).map(|(number, _)| *number)
     }
 
-    /// Adds an epoch. What begins before `again_until` is marked as a possible repeat.
-    pub fn begin(&mut self, state: &EpochState, host: &str, again_until: Place) {
+    /// Adds an epoch. What begins before `again_until` is marked as a possible repeat. Where lines may be missing before it, the runs that end
+    /// here say so.
+    pub fn begin(&mut self, state: &EpochState, host: &str, again_until: Place, loss: Option<LossReason>) {
         let origin = Origin::new(self.topic.clone(), host, &self.identity, &state.epoch);
         let pipeline = Pipeline::new(origin, &state.at, again_until);
         if !state.late {
             // The numbers of what came before end here.
-            self.epochs.iter_mut().filter(|epoch| !epoch.late).for_each(|epoch| epoch.closed = true);
+            for epoch in self.epochs.iter_mut().filter(|epoch| !epoch.late && !epoch.closed) {
+                epoch.closed = true;
+                if let Some(reason) = loss {
+                    epoch.broken = Some(Break { reason, next: Some(state.epoch.clone()) });
+                    epoch.awaits_store = true;
+                }
+            }
         }
         let mut epoch = Epoch::new(state, pipeline);
         epoch.closed |= self.ended;
@@ -120,7 +132,7 @@ impl Instance {
 
     /// Whether records are in flight.
     pub fn is_flying(&self) -> bool {
-        self.epochs.iter().any(|epoch| !epoch.ledger.is_empty())
+        self.epochs.iter().any(|epoch| !epoch.ledger.is_empty()) || self.has_notice_in_flight()
     }
 
     /// What is to be stored now.
@@ -133,18 +145,23 @@ impl Instance {
             // Without a guard the position still holds; it only cannot be checked against a truncation while we were away.
             epoch.state(file.and_then(|file| take_guard(&file, place).ok()))
         });
-        InstanceState { epochs: epochs.collect(), key: self.key.clone(), next_link: self.next_link }
+        InstanceState {
+            epochs: epochs.collect(),
+            key: self.key.clone(),
+            next_link: self.next_link,
+            owed: self.owed.iter().map(|owed| owed.owed.clone()).collect(),
+        }
     }
 
     /// The state as it was last put is durable now. Returns whether reading had waited for that.
     pub fn stored(&mut self) -> bool {
-        let mut waited = false;
+        let mut waited = self.owed_stored();
         for epoch in &mut self.epochs {
             epoch.stored = epoch.acknowledged;
             epoch.stored_finished = epoch.finished;
             waited |= std::mem::take(&mut epoch.awaits_store);
         }
-        self.epochs.retain(|epoch| !epoch.stored_finished || !epoch.files.is_empty());
+        self.epochs.retain(|epoch| !epoch.stored_finished || !epoch.files.is_empty() || !epoch.ledger.is_empty());
         waited
     }
 
@@ -166,6 +183,11 @@ impl Instance {
 
     /// Whether nothing is left to remember.
     pub fn is_over(&self) -> bool {
-        self.ended && !self.has_names && self.links.is_empty() && self.unplaced.is_empty() && !self.is_flying()
+        self.ended
+            && !self.has_names
+            && self.links.is_empty()
+            && self.unplaced.is_empty()
+            && self.owed.is_empty()
+            && !self.is_flying()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use fairlead_contract::record::LossReason;
 use fairlead_service_kit::telemetry::field;
 use tracing::{info, warn};
 
@@ -14,6 +15,7 @@ use crate::{
     checkpoint::InstanceKey,
     discover::{LogKind, LogName, parse_log_name},
     hold::{LastFile, NewFile, Order, by_first_time, chain},
+    pipeline::Break,
     tail::{Epoch, content_bytes_low, is_gzip},
 };
 
@@ -106,15 +108,19 @@ impl Worker {
     /// A compressed file ends before its end: what is behind it goes on under a new epoch.
     pub(super) fn damaged(&mut self, key: &InstanceKey, place: usize, bytes: u64) {
         let Some(instance) = self.instances.get_mut(key) else { return };
-        let topic = instance.topic.clone();
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], false);
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let (late, link) = (epoch.late, epoch.current_link());
+        fresh.late = epoch.late;
+        let link = epoch.current_link();
         let behind = epoch.cut_short(bytes);
+        let next = (!behind.is_empty()).then(|| fresh.epoch.clone());
+        epoch.broken = Some(Break { reason: LossReason::Damaged, next });
         self.urgent = true;
         self.dirty.insert(key.clone());
         warn!(source = %key, link, bytes, "a compressed log file is damaged: what could not be decompressed is lost");
         if !behind.is_empty() {
-            self.begin(key, &Epoch::fresh(topic.as_str(), &behind, late), Reason::Damaged);
+            fresh.files = Epoch::files_of(&behind);
+            self.begin(key, &fresh, Reason::Damaged);
         }
     }
 }

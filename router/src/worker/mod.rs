@@ -3,10 +3,12 @@
 //! Input: the pods folder and the state folder. Output: records in the [`Sink`], positions in the [`Store`]. It owns all state, so nothing here is
 //! locked; other threads see metrics and readiness alone.
 
+mod budget;
 mod fair;
 mod instance;
 mod lanes;
 mod missed;
+mod owed;
 mod parking;
 mod place;
 mod recover;
@@ -39,7 +41,7 @@ use tracing::{info, warn};
 use crate::{
     checkpoint::{InstanceKey, Store, StoreError},
     discover::{WatchError, Watcher},
-    hold::{HeldFolder, HoldError},
+    hold::{Budget, HeldFolder, HoldError},
     metrics::Metrics,
     pipeline::Limits,
     produce::{Destinations, Pending, Refusal, Sink, Slot},
@@ -65,6 +67,8 @@ pub struct Settings {
     pub skip_existing: bool,
     /// Limits of joining and cutting.
     pub limits: Limits,
+    /// The bound on bytes that only the router keeps.
+    pub budget: Budget,
     /// How often everything is looked at again, whatever the watch said.
     pub rescan_interval: Duration,
     /// How often positions are stored while they move.
@@ -193,10 +197,10 @@ pub struct Worker {
     parked: BTreeSet<(Namespace, Refusal)>,
     buffer: Vec<u8>,
     value: Vec<u8>,
+    /// Whether positions were lost before this start: what has none may have been read before.
+    state_lost: bool,
     /// Whether some folder cannot be watched.
     unwatched: bool,
-    /// Whether positions were lost before this start: what is found may have been sent.
-    state_lost: bool,
     /// Whether something waits for the next store.
     urgent: bool,
     stored_at: Instant,

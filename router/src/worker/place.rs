@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use fairlead_contract::record::Timestamp;
+use fairlead_contract::record::{LossReason, Notice, NoticeKind, Timestamp};
 use fairlead_service_kit::telemetry::field;
 use memchr::{memchr, memrchr};
 use tracing::{info, warn};
@@ -36,6 +36,8 @@ pub(super) enum Reason {
     GrammarChanged,
     /// Bytes came to a file after it was complete.
     LateBytes,
+    /// A held file was released uncounted.
+    Released,
     /// A compressed file cannot be decompressed to its end.
     Damaged,
 }
@@ -52,7 +54,23 @@ impl Reason {
             Self::TopicChanged => "topic_changed",
             Self::GrammarChanged => "grammar_changed",
             Self::LateBytes => "late_bytes",
+            Self::Released => "released",
             Self::Damaged => "damaged",
+        }
+    }
+
+    /// What the readers of the runs that end here are told.
+    pub(super) fn loss(self) -> Option<LossReason> {
+        match self {
+            Self::CannotFollow => Some(LossReason::CannotFollow),
+            Self::LinkLost => Some(LossReason::LinkLost),
+            Self::Truncated => Some(LossReason::Truncated),
+            Self::Changed => Some(LossReason::Changed),
+            Self::TopicChanged => Some(LossReason::TopicChanged),
+            Self::GrammarChanged => Some(LossReason::GrammarChanged),
+            Self::Damaged => Some(LossReason::Damaged),
+            Self::Released => Some(LossReason::Budget),
+            Self::FirstSeen | Self::Adopted | Self::LateBytes => None,
         }
     }
 
@@ -125,10 +143,11 @@ impl Worker {
     pub(super) fn begin(&mut self, key: &InstanceKey, state: &EpochState, reason: Reason) {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let again_until = again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start));
-        instance.begin(state, &self.settings.node_name, again_until);
+        instance.begin(state, &self.settings.node_name, again_until, reason.loss());
         if let Some(epoch) = instance.epochs.last_mut() {
             epoch.awaits_store = true;
         }
+        let adopted_after_loss = reason == Reason::Adopted && self.state_lost;
         let namespace = instance.identity.namespace.clone();
         self.parts.metrics.epochs_started(&namespace, reason.as_str()).inc();
         let (path, files) = (key.to_string(), state.files.len());
@@ -137,9 +156,20 @@ impl Worker {
         } else {
             info!({ field::K8S_NAMESPACE_NAME } = %namespace, source = path, epoch = state.epoch, files, { field::REASON } = reason.as_str(), "a new epoch begins");
         }
+        if adopted_after_loss {
+            self.owe_state_lost(key, state);
+        }
         self.urgent = true;
         self.dirty.insert(key.clone());
         self.queue(key);
+    }
+
+    /// What was delivered of these files under other numbers is not known any more.
+    fn owe_state_lost(&mut self, key: &InstanceKey, state: &EpochState) {
+        let Some(instance) = self.instances.get(key) else { return };
+        let source = format!("{}/1", instance.identity.run(&state.epoch));
+        let notice = Notice { reason: Some(LossReason::StateLost), ..Notice::new(NoticeKind::Gap, source, 0) };
+        self.owe(key, &state.epoch, None, vec![(1, notice)], &state.at);
     }
 
     /// Moves a new epoch's positions behind what is there: rotated files are passed over whole, the last one up to its last newline.
@@ -151,7 +181,7 @@ impl Worker {
         if let Some(last) = state.files.last() {
             let offset = self.held.file(key, last.link).ok().map_or(0, |file| behind_last_newline(&file));
             let place = Place { file: last.place, offset };
-            state.at = Positions([StreamPosition { place, next: 0 }; 3]);
+            state.at = Positions([StreamPosition { place, ..StreamPosition::default() }; 3]);
         }
     }
 }

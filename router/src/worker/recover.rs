@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_contract::topic::Route;
+use fairlead_contract::{record::LossReason, topic::Route};
 use fairlead_service_kit::telemetry::field;
 use tracing::{info, warn};
 
-use super::{Worker, WorkerError, instance::Link, place::Reason};
+use super::{Worker, WorkerError, instance::Link, owed::OwedNotice, place::Reason};
 use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
     discover::parse_pod_folder,
     parse::cri::GRAMMAR,
+    pipeline::{Break, Origin, ends},
     tail::{Epoch, Place, Positions, is_gzip, is_same},
 };
 
@@ -66,7 +67,8 @@ impl Worker {
                 instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start });
             }
         }
-        let epochs = state.map(|state| state.epochs).unwrap_or_default();
+        let (epochs, owed) = state.map(|state| (state.epochs, state.owed)).unwrap_or_default();
+        instance.owed = owed.into_iter().map(OwedNotice::recovered).collect();
         let placed: BTreeSet<_> = epochs.iter().flat_map(|epoch| epoch.files.iter().map(|file| file.link)).collect();
         instance.unplaced = links.difference(&placed).copied().collect();
         for epoch in epochs {
@@ -104,8 +106,10 @@ impl Worker {
                 partition: None,
                 grammar: GRAMMAR,
                 at: state.at.renumbered(),
-                ..state
+                ..state.clone()
             };
+            let old = state;
+            self.owe_end(key, &old, reason.loss(), Some(&fresh.epoch));
             self.begin(key, &fresh, reason);
         } else {
             self.resume(key, &state, ended_clean);
@@ -120,12 +124,13 @@ impl Worker {
         } else {
             super::place::again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start))
         };
-        instance.begin(state, &self.settings.node_name, again);
+        instance.begin(state, &self.settings.node_name, again, None);
     }
 
     /// Reads these files again from their beginning, as nothing is known of them for sure.
     fn begin_again(&mut self, key: &InstanceKey, links: &[u32], old: &EpochState, reason: Reason) {
         if links.is_empty() {
+            self.owe_end(key, old, reason.loss(), None);
             warn!(source = %key, epoch = old.epoch, { field::REASON } = reason.as_str(), "an epoch ends here: its held files are gone");
             if let Some(instance) = self.instances.get_mut(key) {
                 // What the kubelet still has of it is read again.
@@ -135,7 +140,24 @@ impl Worker {
             return;
         }
         let fresh = Epoch::fresh(&self.topic_of(key), links, old.late);
+        self.owe_end(key, old, reason.loss(), Some(&fresh.epoch));
         self.begin(key, &fresh, reason);
+    }
+
+    /// An epoch is not gone on with: its readers are told where it ends, and what goes on.
+    pub(super) fn owe_end(
+        &mut self,
+        key: &InstanceKey,
+        old: &EpochState,
+        loss: Option<LossReason>,
+        next: Option<&str>,
+    ) {
+        let Some(reason) = loss else { return };
+        let Some(instance) = self.instances.get(key) else { return };
+        let origin = Origin::new(instance.topic.clone(), &self.settings.node_name, &instance.identity, &old.epoch);
+        let end = Break { reason, next: next.map(str::to_owned) };
+        let notices = ends(&origin, &old.at.counts(), Some(&end));
+        self.owe(key, &old.epoch, old.partition, notices, &old.at);
     }
 
     fn topic_of(&self, key: &InstanceKey) -> String {

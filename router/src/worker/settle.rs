@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_contract::namespace::Namespace;
-use fairlead_contract::topic::TopicName;
+use fairlead_contract::{namespace::Namespace, record::LossReason, topic::TopicName};
 use fairlead_service_kit::telemetry::field;
 use tracing::{debug, error, info, warn};
 
@@ -16,11 +15,19 @@ use crate::{
     checkpoint::InstanceKey,
     hold::{Writers, writers},
     produce::{Failure, FailureKind, Lane, Refusal},
-    tail::is_gzip,
+    tail::{Count, Positions, is_gzip},
 };
 
 /// How long a namespace without instances is remembered: its last figures are seen by then.
 const KEEP_GONE: Duration = Duration::from_secs(600);
+
+/// What lies between two positions: lines that could not be parsed, and others.
+fn moved(from: &Positions, to: &Positions) -> [Count; 2] {
+    let (before, after) = (from.counts(), to.counts());
+    let mut moved = [after[0].less(before[0]), after[1].less(before[1])];
+    moved[1] += after[2].less(before[2]);
+    moved
+}
 
 impl Worker {
     /// Takes in what became of records.
@@ -40,37 +47,59 @@ impl Worker {
     }
 
     fn settle_instance(&mut self, key: &InstanceKey) {
+        let freed = self.free.len();
+        let mut bytes = self.settle_owed(key);
         let Some(instance) = self.instances.get_mut(key) else {
             self.flying.remove(key);
             return;
         };
-        let freed = self.free.len();
-        let mut bytes = 0;
         let (mut changed, mut rewound, mut finished) = (false, false, false);
+        let mut delivered = Vec::new();
+        let mut ended = Vec::new();
         for epoch in &mut instance.epochs {
             let settled = epoch.ledger.settle(&self.parts.pending, &mut self.free);
             if let Some(at) = settled.at {
-                epoch.acknowledged = at;
                 changed = true;
                 bytes += settled.bytes;
                 instance.counters.records_acknowledged.inc_by(settled.records);
-                instance.counters.lines_acknowledged.inc_by(settled.lines);
+                instance.counters.delivered(moved(&epoch.acknowledged, &at), settled.left_out);
+                epoch.acknowledged = epoch.acknowledged.max(&at);
+                if !instance.owed.is_empty() {
+                    delivered.push((epoch.id.clone(), at));
+                }
             }
             if epoch.ledger.has_failed()
                 && let Some(forgotten) = epoch.ledger.forget(&self.parts.pending, &mut self.free)
             {
                 bytes += forgotten;
-                if epoch.abandoned {
-                    warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
-                }
+                let was_abandoned = epoch.abandoned;
                 epoch.rewind();
                 rewound = true;
+                if was_abandoned {
+                    warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
+                }
+                if was_abandoned && epoch.read_out {
+                    ended.push(epoch.state(None));
+                }
             }
             if epoch.read_out && epoch.ledger.is_empty() && !epoch.finished {
                 epoch.finished = true;
                 finished = true;
+                // What was read of a file that was cut short since, and cannot be read again.
+                let given_up = epoch.pipeline.in_hand(&epoch.acknowledged);
+                if !given_up.is_none() {
+                    let reason = epoch.broken.as_ref().map_or(LossReason::Truncated, |end| end.reason);
+                    self.parts.metrics.lost(&instance.identity.namespace, reason.as_str(), given_up);
+                    instance.counters.take_from_hand(given_up);
+                    epoch.pipeline.give_up(&epoch.acknowledged);
+                }
             }
         }
+        for (epoch, at) in &delivered {
+            let count = instance.narrow_owed(epoch, at);
+            instance.counters.delivered([Count::default(), count], Count::default());
+        }
+        let waits = instance.owes_unsent();
         if !instance.is_flying() {
             self.flying.remove(key);
         }
@@ -86,8 +115,17 @@ impl Worker {
         if rewound {
             debug!(source = %key, "went back to what is acknowledged");
         }
-        if rewound || finished {
+        if rewound || finished || (waits && changed) {
             self.queue(key);
+        }
+        for state in ended {
+            let end = state.broken.clone();
+            self.owe_end(
+                key,
+                &state,
+                end.as_ref().map(|end| end.reason),
+                end.as_ref().and_then(|end| end.next.as_deref()),
+            );
         }
     }
 
@@ -160,7 +198,8 @@ impl Worker {
         self.parts.metrics.open_files.set(open as i64);
         let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
         self.parts.metrics.held_files.set(links as i64);
-        self.parts.metrics.held_bytes.set(self.bytes_only_held() as i64);
+        let held_bytes = self.keep_budget();
+        self.parts.metrics.held_bytes.set(held_bytes as i64);
     }
 
     /// Forgets namespaces that have had no instance for a while, so that those that come and go leave nothing behind.
@@ -182,19 +221,6 @@ impl Worker {
                 self.parts.destinations.release(&topic);
             }
         }
-    }
-
-    /// Bytes on disk of the held files that have no name but ours.
-    fn bytes_only_held(&self) -> u64 {
-        let nameless = |(key, instance): (&InstanceKey, &super::Instance)| {
-            let links = instance.links.iter().filter(|(_, link)| link.name.is_none());
-            links
-                .filter_map(|(link, _)| self.held.stat(key, *link).ok())
-                .filter(|stat| stat.names == 1)
-                .map(|stat| stat.disk_bytes)
-                .sum::<u64>()
-        };
-        self.instances.iter().map(nameless).sum()
     }
 
     fn renew(&mut self, lane: Lane, reason: &str) {

@@ -2,20 +2,21 @@
 
 use std::{io::ErrorKind, time::Instant};
 
+use fairlead_contract::record::LossReason;
 use fairlead_service_kit::telemetry::field;
 use tracing::{error, warn};
 
 use super::{ENDING_WAIT, Hold, IDLE_WAIT, LOOKS_PER_ROUND_MAX, TURNS_PER_ROUND_MAX, Worker, place::Reason};
 use crate::{
     checkpoint::InstanceKey,
-    pipeline::{Made, NotSent},
+    pipeline::{Break, Made, NotSent},
     produce::Slot,
     tail::{Epoch, ReadContext, Step, TailError, Turn},
 };
 
 /// What becomes of an instance after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Next {
+pub(super) enum Next {
     /// Nothing to read until something is told.
     Sleep,
     /// Look again after a while.
@@ -88,11 +89,11 @@ impl Worker {
     fn turn(&mut self, key: &InstanceKey) -> Result<Next, Hold> {
         let Some(instance) = self.instances.get(key) else { return Ok(Next::Sleep) };
         let places = instance.readable();
-        if places.is_empty() {
+        if places.is_empty() && !instance.owes_unsent() {
             return Ok(Next::Sleep);
         }
         let partitions = self.may_send(key)?;
-        let mut next = Next::Sleep;
+        let mut next = self.send_owed(key, partitions);
         for place in places {
             next = next.max(self.turn_of_epoch(key, place, partitions));
         }
@@ -158,10 +159,14 @@ impl Worker {
     /// Whether an epoch may be read now.
     fn may_read(&mut self, key: &InstanceKey, place: usize, partitions: i32) -> Result<(), Next> {
         let Some(instance) = self.instances.get_mut(key) else { return Err(Next::Sleep) };
-        let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
+        let Some(epoch) = instance.epochs.get(place) else { return Err(Next::Sleep) };
         if epoch.awaits_store || epoch.ledger.has_failed() {
             return Err(Next::Soon);
         }
+        if instance.owes_before(&epoch.id) {
+            return Err(Next::Sleep);
+        }
+        let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
         // A partition that is gone went with its topic, and what was there with it: no order is at stake.
         if epoch.partition.is_none_or(|partition| partition >= partitions) {
             if !epoch.ledger.is_empty() {
@@ -221,7 +226,7 @@ impl Worker {
         }
         let Some(instance) = self.instances.get(key) else { return };
         let namespace = &instance.identity.namespace;
-        self.fair.charge(namespace, made.read_bytes);
+        self.fair.charge(namespace, made.passed_bytes);
         if slot_used {
             self.slots.insert(slot, key.clone());
             self.flying.insert(key.clone());
@@ -229,8 +234,7 @@ impl Worker {
             self.lanes.sent(&instance.topic, slot, Instant::now());
         }
         let counters = &instance.counters;
-        counters.lines_read.inc_by(made.lines);
-        counters.bytes_read.inc_by(made.read_bytes);
+        counters.take_in_hand(made.read);
         counters.parse_errors.inc_by(made.bad);
         counters.invalid_utf8.inc_by(made.replaced);
         if let Some(at) = made.bad_at {
@@ -253,28 +257,39 @@ impl Worker {
     /// A file became shorter than what was read of it: whoever did that, its bytes are others now.
     fn truncated(&mut self, key: &InstanceKey, place: usize) {
         // What was read of it is known and goes out, fragments too.
-        if let Some((turn, slot)) = self.with_epoch(key, place, Epoch::flush_all) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let Some(epoch) = instance.epochs.get_mut(place) else { return };
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], epoch.late);
+        epoch.broken = Some(Break { reason: LossReason::Truncated, next: Some(fresh.epoch.clone()) });
+        self.finish(key, place);
+        let Some(epoch) = self.instances.get_mut(key).and_then(|instance| instance.epochs.get_mut(place)) else {
+            return;
+        };
+        fresh.files = Epoch::files_of(&epoch.abandon());
+        self.flying.insert(key.clone());
+        self.begin(key, &fresh, Reason::Truncated);
+    }
+
+    /// Nothing more can be read of an epoch: what waits is sent, and how it ends is said.
+    fn finish(&mut self, key: &InstanceKey, place: usize) {
+        if let Some((turn, slot)) = self.with_epoch(key, place, Epoch::finish) {
             self.account(key, place, slot, &turn.made, turn.slot_used);
             if let Err(failure) = &turn.result {
                 self.failed(key, place, slot, failure);
             }
         }
-        let Some(instance) = self.instances.get_mut(key) else { return };
-        let topic = instance.topic.clone();
-        let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let late = epoch.late;
-        let links = epoch.abandon();
-        self.flying.insert(key.clone());
-        self.begin(key, &Epoch::fresh(topic.as_str(), &links, late), Reason::Truncated);
     }
 
     /// A held file is gone while it is read: somebody removed our link. The files behind it go on under a new epoch.
     fn link_lost(&mut self, key: &InstanceKey, place: usize) {
         let held = self.held.clone();
         let Some(instance) = self.instances.get_mut(key) else { return };
-        let topic = instance.topic.clone();
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let late = epoch.late;
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], epoch.late);
+        epoch.broken = Some(Break { reason: LossReason::LinkLost, next: Some(fresh.epoch.clone()) });
+        self.finish(key, place);
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let Some(epoch) = instance.epochs.get_mut(place) else { return };
         let (left, gone): (Vec<_>, Vec<_>) =
             epoch.abandon().into_iter().partition(|link| held.stat(key, *link).is_ok());
         gone.into_iter().for_each(|link| instance.forget(link));
@@ -290,7 +305,8 @@ impl Worker {
         if left.is_empty() {
             warn!(source = %key, { field::REASON } = Reason::LinkLost.as_str(), "an epoch ends here: its held files are gone");
         } else {
-            self.begin(key, &Epoch::fresh(topic.as_str(), &left, late), Reason::LinkLost);
+            fresh.files = Epoch::files_of(&left);
+            self.begin(key, &fresh, Reason::LinkLost);
         }
     }
 
@@ -338,7 +354,7 @@ impl Worker {
             epoch.partition.is_some()
                 && !epoch.awaits_store
                 && !epoch.ledger.has_failed()
-                && epoch.pipeline.overdue(epoch.cursor, now, &limits).next().is_some()
+                && epoch.pipeline.is_overdue(epoch.cursor, now, &limits)
         };
         let overdue: Vec<_> = self
             .instances

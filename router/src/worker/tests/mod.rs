@@ -1,9 +1,11 @@
 //! The worker against a real folder and a simulated Kafka, driven step by step: what is lost, repeated or misnumbered shows in what was stored.
 
+mod budget;
 mod delivery;
 mod files;
 mod gzip;
 mod model;
+mod notices;
 
 use std::{
     cell::RefCell,
@@ -16,15 +18,19 @@ use std::{
     time::Duration,
 };
 
-use fairlead_contract::record::Record;
+use fairlead_contract::record::{LossReason, Notice, NoticeKind, Record};
 use fairlead_service_kit::admin::Liveness;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::produce::{
-    Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
-    fake::{FakeSink, FakeTopics},
+use crate::{
+    hold::FreeMin,
+    pipeline::TooLong,
+    produce::{
+        Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
+        fake::{FakeSink, FakeTopics},
+    },
 };
 
 const POD: &str = "payments_api-7d9f4-x2x_0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";
@@ -86,7 +92,12 @@ impl Node {
             state_dir: folder.path().join("state"),
             topics: TopicMap::default(),
             skip_existing: false,
-            limits: Limits { record_bytes_max: 128 << 10, partial_flush: Duration::from_secs(30) },
+            limits: Limits {
+                record_bytes_max: 128 << 10,
+                partial_flush: Duration::from_secs(30),
+                too_long: TooLong::Chunk,
+            },
+            budget: Budget { bytes_max: u64::MAX, namespace_bytes_max: u64::MAX, free_min: FreeMin::Bytes(0) },
             rescan_interval: Duration::from_secs(3_600),
             store_interval: Duration::from_millis(1),
             in_flight_bytes_max: 32 << 20,
@@ -164,7 +175,13 @@ impl Node {
         }
     }
 
+    /// Works until nothing is left, and gives what Kafka has but notices.
     fn finish(&mut self) -> Vec<Vec<u8>> {
+        records(&self.finish_all())
+    }
+
+    /// Works until nothing is left, and gives what Kafka has.
+    fn finish_all(&mut self) -> Vec<Vec<u8>> {
         self.settle();
         self.stop();
         std::mem::take(&mut self.stored)
@@ -196,7 +213,22 @@ fn ignore() {
 }
 
 fn logs(stored: &[Vec<u8>]) -> Vec<String> {
-    stored.iter().map(|value| Record::parse(value).unwrap().log.into_owned()).collect()
+    records(stored).iter().map(|value| Record::parse(value).unwrap().log.into_owned()).collect()
+}
+
+fn is_notice(value: &[u8]) -> bool {
+    Record::parse(value).unwrap().fairlead.notice.is_some()
+}
+
+/// What is no notice.
+fn records(stored: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    stored.iter().filter(|value| !is_notice(value)).cloned().collect()
+}
+
+/// The notices, with their sentences.
+fn notices(stored: &[Vec<u8>]) -> Vec<Notice<'static>> {
+    let parsed = stored.iter().map(|value| Record::parse(value).unwrap());
+    parsed.filter_map(|record| Notice::parse(record.fairlead.notice?.get())).collect()
 }
 
 fn expected(count: usize) -> Vec<String> {

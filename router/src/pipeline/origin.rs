@@ -1,0 +1,129 @@
+//! What is constant for an epoch: who writes, where it goes, the encoded beginnings of its records, and what is said where it ends.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fairlead_contract::{
+    namespace::Namespace,
+    record::{self, Head, KubernetesHead, LossReason, Metadata, Notice, NoticeKind, Source, Stream},
+    topic::TopicName,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::tail::Count;
+
+/// What an epoch's records have in common.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where they go.
+    pub topic: TopicName,
+    /// The record's key.
+    pub key: Vec<u8>,
+    /// `pod uid/container/restart count/epoch`.
+    run: String,
+    /// By `fd`.
+    heads: [Head; 3],
+}
+
+impl Origin {
+    /// Encodes what is constant for an epoch of a container instance.
+    pub fn new(topic: TopicName, host: &str, identity: &Identity, epoch: &str) -> Self {
+        let kubernetes = KubernetesHead {
+            namespace_name: identity.namespace.as_str(),
+            namespace_id: None,
+            pod_name: &identity.pod,
+            pod_id: &identity.pod_uid,
+            container_name: &identity.container,
+            host,
+        };
+        let head = |fd: u8| {
+            let source = Source {
+                pod_uid: identity.pod_uid.clone(),
+                container: identity.container.clone(),
+                restart: identity.restart,
+                epoch: epoch.to_owned(),
+                fd,
+            };
+            Head::new(&kubernetes, Metadata::Path, &source)
+        };
+        let key = record::key(&identity.namespace, &identity.pod, &identity.container).into_bytes();
+        Self { topic, key, run: identity.run(epoch), heads: [head(0), head(1), head(2)] }
+    }
+
+    pub(super) fn head(&self, stream: Stream) -> &Head {
+        &self.heads[usize::from(stream.fd())]
+    }
+
+    /// Encodes a notice about one of these sources.
+    pub fn encode_notice(&self, value: &mut Vec<u8>, fd: usize, notice: &Notice<'_>, again: bool) {
+        value.clear();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos());
+        record::encode_notice(value, &self.heads[fd], notice, again, time);
+    }
+
+    /// The text in `fairlead.source`.
+    pub fn source(&self, fd: usize) -> String {
+        format!("{}/{fd}", self.run)
+    }
+}
+
+/// Who wrote the lines, as the kubelet's path says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's UID.
+    pub pod_uid: String,
+    /// The container's name.
+    pub container: String,
+    /// How often it had been restarted.
+    pub restart: u32,
+}
+
+impl Identity {
+    /// `pod uid/container/restart count/epoch`: a source without its last part.
+    pub fn run(&self, epoch: &str) -> String {
+        format!("{}/{}/{}/{epoch}", self.pod_uid, self.container, self.restart)
+    }
+}
+
+/// Why a run of files ends where another one begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Break {
+    /// Why.
+    pub reason: LossReason,
+    /// The epoch that goes on, if any does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What is said of each stream where a run ends, by `fd`.
+pub fn ends(origin: &Origin, counts: &[Count; 3], end: Option<&Break>) -> Vec<(usize, Notice<'static>)> {
+    let said = |fd: usize, count: Count| {
+        let source = origin.source(fd);
+        match end {
+            None => Notice {
+                lines: Some(count.lines),
+                bytes: Some(count.bytes),
+                ..Notice::new(NoticeKind::EndOfStream, source, count.lines)
+            },
+            Some(end) => {
+                let (run, _) = origin.run.rsplit_once('/').unwrap_or_default();
+                let keeps_all = matches!(end.reason, LossReason::TopicChanged | LossReason::GrammarChanged);
+                Notice {
+                    lines: keeps_all.then_some(0),
+                    reason: Some(end.reason),
+                    next_source: end.next.as_ref().map(|next| format!("{run}/{next}/{fd}").into()),
+                    ..Notice::new(NoticeKind::Gap, source, count.lines)
+                }
+            }
+        }
+    };
+    let mut notices: Vec<_> = (0..3).filter(|fd| !counts[*fd].is_none()).map(|fd| (fd, said(fd, counts[fd]))).collect();
+    if notices.is_empty() && end.is_some() {
+        notices.push((1, said(1, counts[1])));
+    }
+    notices
+}
