@@ -131,7 +131,7 @@ impl Answer {
     }
 }
 
-/// A namespace's whole history as a client gets it who reads page by page: every record of the last hour.
+/// A namespace's whole history as a client gets it who reads page by page: every record of the last hour but notices.
 ///
 /// # Errors
 /// When a request fails, or a page ends for another reason than its limit or completeness.
@@ -141,7 +141,7 @@ pub fn history(client: &Client, namespace: &str, page_records: usize) -> Result<
     let mut records = Vec::new();
     loop {
         anyhow::ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.body);
-        records.extend(answer.records()?);
+        records.extend(answer.records()?.into_iter().filter(|record| record.pointer("/fairlead/notice").is_none()));
         let end = answer.events("end")?.pop().with_context(|| format!("{path}: no end"))?;
         match end.get("reason").and_then(Value::as_str) {
             Some("complete") => return Ok(records),

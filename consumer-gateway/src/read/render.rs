@@ -111,6 +111,14 @@ impl Renderer {
         let Some(chunk) = view.chunk else {
             // A line of the same source ends whatever was begun before it.
             self.finish(source, out);
+            if view.notice.is_some() {
+                // No line of an application can look like this.
+                out.extend_from_slice(b"# ");
+                write_start(view, prefix, timestamps, out);
+                escape_into(&log, out);
+                out.push(b'\n');
+                return;
+            }
             let at = out.len();
             write_start(view, prefix, timestamps, out);
             escape_into(&log, out);
@@ -167,7 +175,7 @@ impl Join {
     }
 }
 
-/// Ends the line that begins at `at`. Only our events begin with `#`.
+/// Ends the line that begins at `at`. Only our events and notices begin with `#`.
 fn end_line(at: usize, out: &mut Vec<u8>) {
     if out.get(at) == Some(&b'#') {
         out.splice(at..=at, *b"\\x23");

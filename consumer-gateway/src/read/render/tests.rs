@@ -1,4 +1,6 @@
-use fairlead_contract::record::{Chunk, Head, KubernetesHead, Line, Metadata, Source, Stream, Timestamp, encode};
+use fairlead_contract::record::{
+    Chunk, Head, KubernetesHead, Line, Metadata, Notice, NoticeKind, Source, Stream, Timestamp, encode, encode_notice,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -48,6 +50,29 @@ fn ndjson_is_the_value_with_the_cursor_last() {
     let one_line = render(Format::Ndjson, &[laid_out.into_bytes()]);
     assert_eq!(one_line.matches('\n').count(), 1);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&one_line).unwrap()["cursor"], "CUR");
+}
+
+#[test]
+fn a_notice_is_told_from_every_line() {
+    let mut notice = Vec::new();
+    let head = Head::new(
+        &KubernetesHead {
+            namespace_name: "a",
+            pod_name: "api-1",
+            pod_id: "0b1",
+            container_name: "api",
+            host: "n",
+            ..Default::default()
+        },
+        Metadata::Path,
+        &"0b1/api/0/k3v9/1".parse::<Source>().unwrap(),
+    );
+    let end = Notice { lines: Some(2), bytes: Some(9), ..Notice::new(NoticeKind::EndOfStream, "0b1/api/0/k3v9/1", 2) };
+    encode_notice(&mut notice, &head, &end, false, (0, 0));
+    assert_eq!(
+        text(&[notice, value(b"# end of stdout", 0, None)]),
+        "# end of stdout: 2 lines, 9 bytes\n\\x23 end of stdout\n"
+    );
 }
 
 #[test]
