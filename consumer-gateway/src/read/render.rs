@@ -113,7 +113,7 @@ impl Renderer {
             self.finish(source, out);
             if view.notice.is_some() {
                 // No line of an application can look like this.
-                out.extend_from_slice(b"# ");
+                out.extend_from_slice(b"# notice: ");
                 write_start(view, prefix, timestamps, out);
                 escape_into(&log, out);
                 out.push(b'\n');

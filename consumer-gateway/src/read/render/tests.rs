@@ -71,7 +71,7 @@ fn a_notice_is_told_from_every_line() {
     encode_notice(&mut notice, &head, &end, false, (0, 0));
     assert_eq!(
         text(&[notice, value(b"# end of stdout", 0, None)]),
-        "# end of stdout: 2 lines, 9 bytes\n\\x23 end of stdout\n"
+        "# notice: end of stdout: 2 lines, 9 bytes\n\\x23 end of stdout\n"
     );
 }
 
