@@ -115,6 +115,7 @@ fn router(folder: &Path, pods: &Path, bootstrap: &str, prefix: &str, shape: &Sha
             ("compression.type".to_owned(), COMPRESSION.to_owned()),
             ("linger.ms".to_owned(), LINGER_MS.to_owned()),
         ],
+        kafka: Vec::new(),
         template: format!("{prefix}.{{namespace}}"),
         partitions: 1,
         admin_port: free_port(),

@@ -16,12 +16,14 @@ pub enum Component {
     Chromium,
     /// The kubelet's rotation of logs, built by Go.
     KubeletRotation,
+    /// File systems that tests mount.
+    Mounts,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 4] =
-        [Component::ApacheKafka, Component::Conmon, Component::Chromium, Component::KubeletRotation];
+    pub const ALL: [Component; 5] =
+        [Component::ApacheKafka, Component::Conmon, Component::Chromium, Component::KubeletRotation, Component::Mounts];
 
     /// Says why the component cannot be used here; `None` if it can.
     pub fn missing(self) -> Option<String> {
@@ -34,6 +36,7 @@ impl Component {
             }
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
             Component::KubeletRotation => crate::kubelet::missing(),
+            Component::Mounts => crate::mounts::missing(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Component {
     pub fn remedy(self) -> &'static str {
         match self {
             Component::KubeletRotation => "install Go; Debian's may be too old",
+            Component::Mounts => "run as root",
             _ => "make deps installs it",
         }
     }
@@ -65,6 +69,7 @@ impl fmt::Display for Component {
             Component::Conmon => "conmon",
             Component::Chromium => "Chromium",
             Component::KubeletRotation => "the kubelet's rotation",
+            Component::Mounts => "mounted file systems",
         })
     }
 }

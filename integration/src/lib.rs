@@ -9,6 +9,7 @@
 pub mod child;
 pub mod component;
 pub mod folders;
+pub mod mounts;
 pub mod ports;
 pub mod wait;
 

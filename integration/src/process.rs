@@ -140,6 +140,21 @@ impl Program {
         Ok(())
     }
 
+    /// Forgets a run that has ended by itself, so that it can be started again.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn forget(&mut self) -> Result<()> {
+        ensure!(self.child.is_none() || self.ended().is_some(), "{} runs", self.name);
+        self.child = None;
+        Ok(())
+    }
+
+    /// Forgets how much memory earlier runs had.
+    pub fn forget_memory(&mut self) {
+        self.peak_memory = 0;
+    }
+
     /// How it ended, if it has by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(Child::ended)

@@ -22,6 +22,8 @@ pub struct RouterSettings {
     pub bootstrap: String,
     /// `kafka.properties`.
     pub properties: Vec<(String, String)>,
+    /// Further keys of `kafka`, each `key: value`.
+    pub kafka: Vec<String>,
     /// `topics.template`.
     pub template: String,
     /// `topics.create.partitions`.
@@ -47,6 +49,9 @@ impl RouterSettings {
             logs.join(", ")
         );
         text += &kafka(&self.bootstrap, &self.properties);
+        for key in &self.kafka {
+            let _ = writeln!(text, "  {key}");
+        }
         let _ = write!(
             text,
             "topics:\n  template: \"{}\"\n{RULES}  create: {{enabled: true, partitions: {}, replication_factor: 1, \

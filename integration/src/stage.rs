@@ -38,6 +38,12 @@ pub struct Stage {
 pub struct Wishes {
     /// Further keys of the router's `logs`.
     pub router_logs: Vec<String>,
+    /// Further keys of the router's `kafka`.
+    pub router_kafka: Vec<String>,
+    /// Further top-level lines of the router's file.
+    pub router_extra: Vec<String>,
+    /// Where logs and state are; none for the scratch folder.
+    pub place: Option<PathBuf>,
     /// Partitions of the topics that the router makes; 0 for one.
     pub partitions: u32,
     /// Further top-level lines of the gateway's file.
@@ -78,7 +84,8 @@ impl Stage {
     fn over(broker: Broker, wishes: &Wishes) -> Result<Stage> {
         let folder = folders::scratch("stage")?;
         let place = |name: &str| folder.path().join(name);
-        let pods = place("log/pods");
+        let logs = wishes.place.clone().unwrap_or_else(|| folder.path().to_path_buf()).join("log");
+        let pods = logs.join("pods");
         for made in [pods.clone(), place("keys")] {
             std::fs::create_dir_all(&made).with_context(|| format!("make {}", made.display()))?;
         }
@@ -88,15 +95,16 @@ impl Stage {
         let bootstrap = broker.bootstrap();
         let router = RouterSettings {
             node_name: "node-1".to_owned(),
-            state_dir: place("log/fairlead"),
+            state_dir: logs.join("fairlead"),
             pods_dir: pods.clone(),
             bootstrap: bootstrap.clone(),
             properties: vec![("compression.type".to_owned(), "lz4".to_owned())],
+            kafka: wishes.router_kafka.clone(),
             template: template.clone(),
             partitions: wishes.partitions.max(1),
             admin_port: free_port(),
             logs: wishes.router_logs.clone(),
-            extra: Vec::new(),
+            extra: wishes.router_extra.clone(),
         };
         let port = free_port();
         let gateway = GatewaySettings {

@@ -6,13 +6,13 @@ use regex::Regex;
 
 /// What a router has apart from records in flight: its code and librdkafka's, what is known of a few hundred containers,
 /// one read of 256 KiB, the line that is being joined.
-const BASE_BYTES: u64 = 64 << 20;
+const BASE_BYTES: u64 = 32 << 20;
 /// A record in flight is there in librdkafka's queue, with its bookkeeping; its batch once more, compressed, until it is
 /// acknowledged; and what the allocator does not give back.
-const COPIES_IN_FLIGHT: u64 = 3;
+const COPIES_IN_FLIGHT: u64 = 2;
 const IN_FLIGHT_BYTES_DEFAULT: u64 = 32 << 20;
 
-/// The most memory that a router with this configuration file may have: 64 MiB and three times
+/// The most memory that a router with this configuration file may have: 32 MiB and twice
 /// `kafka.in_flight_bytes_max`.
 pub fn memory_bound(configuration: &str) -> u64 {
     let written = Regex::new(r"in_flight_bytes_max: (\d+)MiB").expect("a regular expression").captures(configuration);
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn the_bound_follows_the_configuration() {
         let check = |text: &str, mebibytes: u64| assert_eq!(memory_bound(text), mebibytes << 20, "{text}");
-        check("kafka: {bootstrap_servers: a:1}", 160);
-        check("kafka: {in_flight_bytes_max: 8MiB}", 88);
+        check("kafka: {bootstrap_servers: a:1}", 96);
+        check("kafka: {in_flight_bytes_max: 8MiB}", 48);
     }
 
     #[test]

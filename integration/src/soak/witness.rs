@@ -14,6 +14,8 @@ use crate::generator::Identity;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Physical {
     time: Timestamp,
+    /// Does the line of text go on in the next one of its stream?
+    open: bool,
     content: Vec<u8>,
 }
 
@@ -99,7 +101,7 @@ impl Witness {
         }
         let Some(chunk) = line.chunk else {
             let Ok(count) = usize::try_from(line.lines) else { return false };
-            return stream.get(from..from + count).is_some_and(|lines| line.log == text(lines));
+            return stream.get(from..from + count).is_some_and(|lines| belong(lines) && line.log == text(lines));
         };
         // A piece tells only the last one's number of lines; it must be what stands at its offset of all that follow.
         let Ok(offset) = usize::try_from(chunk.offset) else { return false };
@@ -122,6 +124,11 @@ pub fn judge(topic: &[Line], witnesses: &[Witness]) -> Figures {
     figures
 }
 
+/// Are they pieces of one line of text?
+fn belong(lines: &[Physical]) -> bool {
+    lines.split_last().is_some_and(|(_, before)| before.iter().all(|line| line.open))
+}
+
 fn text(lines: &[Physical]) -> String {
     let joined: Vec<u8> = lines.iter().flat_map(|line| line.content.iter().copied()).collect();
     match String::from_utf8_lossy(&joined) {
@@ -139,8 +146,9 @@ fn parse(line: &[u8]) -> Option<(usize, Physical)> {
         b"stderr" => 1,
         _ => return None,
     };
-    fields.next()?;
-    Some((stream, Physical { time, content: fields.next()?.to_vec() }))
+    let tags = fields.next()?;
+    let open = tags == b"P" || tags.starts_with(b"P:");
+    Some((stream, Physical { time, open, content: fields.next()?.to_vec() }))
 }
 
 #[cfg(test)]
@@ -194,6 +202,9 @@ mod tests {
         check(&[joined.clone(), other.clone(), bad(&it, 2)], (3, 2, true));
         check(&[line(&it, 1, 0, 1, "one "), line(&it, 1, 1, 1, "two"), other.clone(), bad(&it, 2)], (3, 2, true));
         check(&[joined.clone(), other.clone()], (3, 0, false));
+        // Fragments belong together, whole lines do not.
+        let whole = Witness::new(&it, &[String::from_utf8_lossy(FILE).replace("P one", "F one").into_bytes()]);
+        assert!(whole.figures(&[joined.clone(), other.clone(), bad(&it, 2)]).unexplained > 0);
         check(&[joined.clone(), other.clone(), bad(&it, 3)], (3, 3, false));
         check(&[joined.clone(), bad(&it, 2)], (2, 2, false));
         check(&[line(&it, 1, 0, 2, "one tow"), other.clone(), bad(&it, 2)], (3, 2, false));

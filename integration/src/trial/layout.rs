@@ -101,6 +101,7 @@ impl Layout {
             pods_dir: self.pods.clone(),
             bootstrap: self.bootstrap.clone(),
             properties: Vec::new(),
+            kafka: Vec::new(),
             template: "logs.{namespace}".to_owned(),
             partitions: 1,
             admin_port: self.router_admin,

@@ -2,8 +2,12 @@
 //! soak` sets `FAIRLEAD_SOAK` for the long one and makes the table.
 
 mod conmon;
+mod disk;
+mod files;
 mod kills;
 mod kubelet_rotation;
+mod long_line;
+mod outage;
 mod pods;
 
 use std::io::Write as _;
@@ -14,7 +18,7 @@ use fairlead_integration::broker::Kind;
 use fairlead_integration::component::Component;
 use fairlead_integration::consume::{Line, read_lines, record_count};
 use fairlead_integration::generator::Identity;
-use fairlead_integration::soak::{Case, Figures, figures, pick};
+use fairlead_integration::soak::{Case, Figures, Witness, figures, judge, pick};
 use fairlead_integration::stage::Stage;
 use fairlead_integration::wait::{wait_for, wait_until};
 use fairlead_integration::workload::Script;
@@ -50,6 +54,24 @@ fn prove(case: Case, stage: &Stage, namespace: &str, written: &[(&Identity, &Scr
     }
     finished.unwrap();
     (counted, report)
+}
+
+/// As [`prove`], for containers of whose files every byte is known, in several namespaces; gives the figures of each.
+fn prove_bytes(case: Case, stage: &Stage, namespaces: &[(&str, &[Witness])]) -> Vec<Figures> {
+    let (mut counted, mut faults) = (Vec::new(), Vec::new());
+    for (namespace, witnesses) in namespaces {
+        let lines = arrived(stage, namespace, |lines| judge(lines, witnesses).unexplained == 0);
+        counted.push(judge(&lines, witnesses));
+        say(&format!("{namespace}: {:?}", counted[counted.len() - 1]));
+        faults.extend(witnesses.iter().flat_map(|witness| witness.faults(&lines)).take(20));
+    }
+    let sum = counted.iter().fold(Figures::default(), |sum, figures| sum.and(figures));
+    let finished = case.finish(sum, &stage.router);
+    if finished.is_err() {
+        say(&format!("{faults:#?}"));
+    }
+    finished.unwrap();
+    counted
 }
 
 /// The topic of a namespace as soon as it is `complete` and nothing more comes, or as it is when time is up.
