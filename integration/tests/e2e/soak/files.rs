@@ -37,10 +37,10 @@ fn of_every_kind_lose_nothing() {
     };
     check(&mut stage, "10-rotations", "20 rotations a second, each file removed after 2 s", twenty_rotations_a_second);
     check(&mut stage, "11-fragments", "fragments of both streams interleaved, and across rotations", fragments);
-    check(&mut stage, "12-torn", "half lines, as a full disk leaves them, and garbage", torn);
-    check(&mut stage, "13-short-pods", "pods that live 50 ms and write one line", short_pods);
-    check(&mut stage, "14-one-byte", "files of one byte", one_byte);
-    check(&mut stage, "15-reused", "a pod's name used again under another UID, its namespace made anew", reused);
+    check(&mut stage, "12-short-pods", "pods that live 50 ms and write one line", short_pods);
+    check(&mut stage, "13-reused", "a pod's name used again under another UID, its namespace made anew", reused);
+    check(&mut stage, "14-torn", "half lines, as a full disk leaves them, and garbage", torn);
+    check(&mut stage, "15-one-byte", "files of one byte", one_byte);
 }
 
 fn log(stage: &Stage, namespace: &str, pod: &str) -> KeptLog {
