@@ -43,6 +43,11 @@ impl Head {
         Self(out)
     }
 
+    /// How many bytes a record has before its number.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::tail::Count;
 
+/// What JSON makes of the worst byte: `\u0000`.
+const ESCAPED_BYTES_PER_BYTE: usize = 6;
+/// What a record has behind its number besides the line, and what Kafka puts around a batch and a record.
+const RECORD_REST_BYTES: usize = 512;
+/// A record of less than that is of no use.
+const LOG_BYTES_MIN: usize = 256;
+
 /// What an epoch's records have in common.
 #[derive(Debug)]
 pub struct Origin {
@@ -59,6 +66,13 @@ impl Origin {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos());
         record::encode_notice(value, &self.heads[fd], notice, again, time);
+    }
+
+    /// How many bytes of a line surely fit a record, where Kafka takes batches of so many bytes; none if that is too few to be of use.
+    pub fn log_bytes_max(&self, message_bytes_max: u64) -> Option<usize> {
+        let head = self.heads.iter().map(Head::bytes).max().unwrap_or(0) + self.key.len() + RECORD_REST_BYTES;
+        let room = usize::try_from(message_bytes_max).unwrap_or(usize::MAX).checked_sub(head)? / ESCAPED_BYTES_PER_BYTE;
+        (room >= LOG_BYTES_MIN).then_some(room)
     }
 
     /// The text in `fairlead.source`.

@@ -44,6 +44,8 @@ pub struct FakeSink {
     pub capacity: usize,
     /// Topics that are refused before anything is queued.
     pub refuse: BTreeMap<String, Refusal>,
+    /// Topics that take no record larger than so many bytes.
+    pub takes: BTreeMap<String, usize>,
     /// Topics that nothing is acknowledged of, nor of what was sent behind it on the same lane.
     pub frozen: BTreeSet<String>,
     /// The lanes that are open, with the bound of their batches.
@@ -65,6 +67,7 @@ impl FakeSink {
             acknowledge_all: false,
             capacity: usize::MAX,
             refuse: BTreeMap::new(),
+            takes: BTreeMap::new(),
             frozen: BTreeSet::new(),
             open: [Some(BATCH_BYTES), None, None],
             dead: None,
@@ -83,6 +86,10 @@ impl FakeSink {
             }
             if left == 0 || blocked.contains(&sent.lane) {
                 self.queue.push_back(sent);
+            } else if self.takes.get(&sent.topic).is_some_and(|takes| sent.value.len() > *takes) {
+                self.pending.fail(sent.slot);
+                let (kind, error) = (FailureKind::Refused(Refusal::TooLarge), "too large".to_owned());
+                self.failures.push(Failure { slot: sent.slot, kind, error, records: 1 });
             } else {
                 left -= 1;
                 self.pending.acknowledge(sent.slot);

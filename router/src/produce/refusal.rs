@@ -89,10 +89,11 @@ pub(super) fn refusal(code: Code) -> Option<Refusal> {
         | Code::InvalidConfig
         | Code::InvalidRequest => Some(Refusal::InvalidTopic),
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Some(Refusal::TooLarge),
-        Code::InvalidRecord
-        | Code::InvalidTimestamp
-        | Code::UnsupportedForMessageFormat
-        | Code::UnsupportedCompressionType => Some(Refusal::InvalidRecord),
+        Code::InvalidRecord => Some(Refusal::InvalidRecord),
+        // Whatever the record, the topic takes none like it.
+        Code::InvalidTimestamp | Code::UnsupportedForMessageFormat | Code::UnsupportedCompressionType => {
+            Some(Refusal::Policy)
+        }
         Code::PolicyViolation => Some(Refusal::Policy),
         _ => None,
     }
@@ -110,6 +111,8 @@ mod tests {
         check(Code::UnknownTopicOrPartition, FailureKind::Refused(Refusal::TopicMissing));
         check(Code::UnknownTopic, FailureKind::Refused(Refusal::TopicMissing));
         check(Code::MessageSizeTooLarge, FailureKind::Refused(Refusal::TooLarge));
+        check(Code::InvalidTimestamp, FailureKind::Refused(Refusal::Policy));
+        check(Code::InvalidRecord, FailureKind::Refused(Refusal::InvalidRecord));
         check(Code::PolicyViolation, FailureKind::Refused(Refusal::Policy));
         // A good record in a refused batch, and what passes by itself, is sent again.
         check(Code::InvalidDifferentRecord, FailureKind::Retry);

@@ -63,6 +63,8 @@ struct Track {
     promoted: Option<Instant>,
     /// Bytes of a batch that Kafka takes.
     batch_bytes_max: Option<u64>,
+    /// Bytes of a batch that it refused as too large, and when.
+    too_large: Option<(u64, Instant)>,
 }
 
 /// Why a topic is on the slow lane.
@@ -131,9 +133,27 @@ impl Lanes {
         self.topics.get(topic).and_then(|track| track.lane).unwrap_or(self.main)
     }
 
-    /// How large a batch a topic takes.
-    pub(super) fn set_batch_bytes_max(&mut self, topic: &TopicName, bytes: Option<u64>) {
-        track_of(&mut self.topics, topic).batch_bytes_max = bytes;
+    /// How large a batch a topic takes, as the brokers tell it. Where they do not, or it is refused all the same, half of what was refused.
+    pub(super) fn set_batch_bytes_max(&mut self, topic: &TopicName, told: Option<u64>, now: Instant) {
+        let track = track_of(&mut self.topics, topic);
+        track.too_large = track.too_large.filter(|(_, at)| now.saturating_duration_since(*at) < GOOD_AFTER);
+        track.batch_bytes_max = match track.too_large {
+            Some((refused, _)) if told.is_none_or(|told| told >= refused) => Some(refused / 2),
+            _ => told,
+        };
+    }
+
+    /// How large a batch a topic takes; none while that is not known.
+    pub(super) fn batch_bytes_max(&self, topic: &TopicName) -> Option<u64> {
+        self.topics.get(topic)?.batch_bytes_max
+    }
+
+    /// Kafka refused a batch of a topic as too large.
+    pub(super) fn too_large(&mut self, topic: &TopicName, now: Instant, sink: &dyn Sink) {
+        let of_lane = sink.batch_bytes_max(self.lane(topic));
+        let track = track_of(&mut self.topics, topic);
+        track.too_large = Some((track.batch_bytes_max.map_or(of_lane, |bytes| bytes.min(of_lane)), now));
+        track.demote(now);
     }
 
     /// A read was sent.

@@ -167,12 +167,12 @@ fn a_refused_topic_comes_back_on_the_slow_lane() {
 #[test]
 fn a_topic_of_small_batches_stays_on_a_lane_of_small_batches() {
     let mut bench = Bench::new();
-    bench.lanes.set_batch_bytes_max(&topic("small"), Some(50_000));
+    bench.lanes.set_batch_bytes_max(&topic("small"), Some(50_000), bench.start);
     bench.send("small", 0, 0);
     let lane = bench.lanes.lane(&topic("small"));
     assert_eq!((lane == Lane::FIRST, bench.sink.batch_bytes_max(lane)), (false, 50_000));
     // A smaller one needs another lane, which takes both; the first moves when nothing of it is in flight.
-    bench.lanes.set_batch_bytes_max(&topic("smaller"), Some(1_000));
+    bench.lanes.set_batch_bytes_max(&topic("smaller"), Some(1_000), bench.start);
     bench.send("smaller", 1, 1);
     let smaller = bench.lanes.lane(&topic("smaller"));
     assert_eq!((smaller == lane, bench.sink.batch_bytes_max(smaller)), (false, 1_000));
@@ -182,4 +182,26 @@ fn a_topic_of_small_batches_stays_on_a_lane_of_small_batches() {
     bench.watch(1_000);
     assert_eq!(bench.open(), 2);
     assert_eq!(bench.choose("well"), Some(Lane::FIRST));
+}
+
+#[test]
+fn what_is_too_large_is_halved_unless_the_brokers_say_how_much_they_take() {
+    let mut bench = Bench::new();
+    let name = topic("small");
+    let mut sizes = Vec::new();
+    for slot in 0..4 {
+        bench.send("small", slot, 0);
+        bench.acknowledge("small", slot, 0);
+        bench.lanes.too_large(&name, bench.start, &bench.sink);
+        bench.lanes.set_batch_bytes_max(&name, None, bench.start);
+        sizes.extend(bench.lanes.batch_bytes_max(&name));
+    }
+    assert_eq!(sizes, [500_000, 250_000, 125_000, 62_500]);
+    bench.lanes.set_batch_bytes_max(&name, Some(100_000), bench.start);
+    assert_eq!(bench.lanes.batch_bytes_max(&name), Some(100_000));
+    // What is told and refused all the same is not believed, for a while.
+    bench.lanes.set_batch_bytes_max(&name, Some(200_000), bench.start);
+    assert_eq!(bench.lanes.batch_bytes_max(&name), Some(62_500));
+    bench.lanes.set_batch_bytes_max(&name, Some(200_000), bench.start + GOOD_AFTER);
+    assert_eq!(bench.lanes.batch_bytes_max(&name), Some(200_000));
 }

@@ -69,7 +69,6 @@ impl Reason {
             Self::Damaged => Some(LossReason::Damaged),
             Self::TopicChanged => Some(LossReason::TopicChanged),
             Self::GrammarChanged => Some(LossReason::GrammarChanged),
-            Self::Damaged => Some(LossReason::Damaged),
             Self::Released => Some(LossReason::Budget),
             Self::FirstSeen | Self::Adopted | Self::LateBytes => None,
         }

@@ -144,10 +144,21 @@ impl Worker {
         let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
         self.parts.metrics.delivery_failures(&namespace, failure.kind.as_str()).inc_by(u64::from(failure.records));
         match failure.kind {
+            FailureKind::Refused(Refusal::TooLarge) => self.too_large(&topic),
             FailureKind::Refused(refusal) => self.park(&namespace, &topic, refusal, &failure.error),
             FailureKind::Retry => self.park(&namespace, &topic, Refusal::Unavailable, &failure.error),
             FailureKind::Fatal => {}
         }
+    }
+
+    /// Kafka takes no batch of this size: how much it takes is looked up, and what goes back is sent in smaller ones, long lines in chunks.
+    pub(super) fn too_large(&mut self, topic: &TopicName) {
+        self.lanes.too_large(topic, Instant::now(), self.parts.sink.as_ref());
+        self.parts.destinations.forget(topic);
+        let takes = self.lanes.batch_bytes_max(topic);
+        self.complain(&topic.to_string(), |left_out| {
+            warn!({ field::DESTINATION } = %topic, takes, left_out, "Kafka refuses a batch as too large; it is sent again in smaller ones");
+        });
     }
 
     /// Stops reading for a topic for a while.

@@ -10,7 +10,7 @@ use super::{ENDING_WAIT, Hold, IDLE_WAIT, LOOKS_PER_ROUND_MAX, TURNS_PER_ROUND_M
 use crate::{
     checkpoint::InstanceKey,
     pipeline::{Break, Made, NotSent},
-    produce::Slot,
+    produce::{Refusal, Slot},
     tail::{Epoch, ReadContext, Step, TailError, Turn},
 };
 
@@ -112,7 +112,7 @@ impl Worker {
         if let Some(wait) = self.fair.wait_for_rate(&instance.identity.namespace, now) {
             return Err(Hold::Until(now + wait));
         }
-        self.lanes.set_batch_bytes_max(topic, self.parts.destinations.message_bytes_max(topic));
+        self.lanes.set_batch_bytes_max(topic, self.parts.destinations.message_bytes_max(topic), now);
         match self.lanes.choose(topic, self.parts.sink.as_mut()) {
             Some(_) => Ok(partitions),
             // Nothing of it is on its way, so no report would wake it.
@@ -167,6 +167,15 @@ impl Worker {
             return Err(Next::Sleep);
         }
         let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
+        if let Some(takes) = self.lanes.batch_bytes_max(&instance.topic)
+            && epoch.pipeline.origin().log_bytes_max(takes).is_none()
+        {
+            let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
+            let why =
+                format!("it takes {takes} bytes in a batch (max.message.bytes), which is too little for a record");
+            self.park(&namespace, &topic, Refusal::TooLarge, &why);
+            return Err(Next::Soon);
+        }
         // A partition that is gone went with its topic, and what was there with it: no order is at stake.
         if epoch.partition.is_none_or(|partition| partition >= partitions) {
             if !epoch.ledger.is_empty() {
@@ -199,10 +208,16 @@ impl Worker {
             return None;
         };
         let lane = self.lanes.lane(&instance.topic);
+        let takes = self.lanes.batch_bytes_max(&instance.topic);
         let Some(epoch) = instance.epochs.get_mut(place) else {
             self.free.push(slot);
             return None;
         };
+        let mut limits = self.settings.limits;
+        // `may_read` lets nobody through whose topic takes too little.
+        if let Some(bytes) = takes.and_then(|takes| epoch.pipeline.origin().log_bytes_max(takes)) {
+            limits.record_bytes_max = limits.record_bytes_max.min(bytes);
+        }
         let mut context = ReadContext {
             held: &self.held,
             key,
@@ -212,7 +227,7 @@ impl Worker {
             pending: &self.parts.pending,
             lane,
             slot,
-            limits: self.settings.limits,
+            limits,
             now: Instant::now(),
         };
         let turn = act(epoch, &mut context);
@@ -316,6 +331,11 @@ impl Worker {
         let namespace = instance.identity.namespace.clone();
         let Some(epoch) = instance.epochs.get_mut(place) else { return Next::Sleep };
         match failure {
+            TailError::NotSent(NotSent::Refused(Refusal::TooLarge)) => {
+                epoch.ledger.fail(slot);
+                self.too_large(&topic);
+                Next::Soon
+            }
             TailError::NotSent(NotSent::Refused(refusal)) => {
                 epoch.ledger.fail(slot);
                 self.park(&namespace, &topic, *refusal, "refused before it was queued");

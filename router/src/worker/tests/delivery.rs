@@ -10,7 +10,7 @@ fn a_refused_topic_parks_its_namespace_and_no_other() {
     fs::create_dir_all(&other).unwrap();
     fs::write(other.join("0.log"), format!("{TIME} stdout F from shop\n")).unwrap();
     node.start();
-    node.sink.borrow_mut().refuse.insert("logs.payments".to_owned(), Refusal::TooLarge);
+    node.sink.borrow_mut().refuse.insert("logs.payments".to_owned(), Refusal::Policy);
     for _ in 0..20 {
         node.sink.borrow_mut().acknowledge_all = true;
         node.rounds(1);
@@ -23,6 +23,59 @@ fn a_refused_topic_parks_its_namespace_and_no_other() {
     node.sink.borrow_mut().refuse.clear();
     let stored = node.finish();
     assert_eq!(logs(&stored), ["from shop", "line 0", "line 1", "line 2"]);
+}
+
+#[test]
+fn a_topic_of_small_batches_gets_long_lines_in_chunks() {
+    let mut node = Node::new();
+    node.topics.limit("logs.payments", 10_000);
+    let long = "\u{1}".repeat(20_000);
+    node.write("0.log", format!("{TIME} stdout F {long}\n{TIME} stdout F short\n").as_bytes());
+    node.start();
+    node.settle();
+    assert!(node.sink.borrow().stored.iter().all(|sent| sent.value.len() < 10_000 && sent.lane != Lane::FIRST));
+    let stored = node.finish();
+    let logs = logs(&stored);
+    assert_eq!(logs.last().unwrap(), "short");
+    assert_eq!(logs[..logs.len() - 1].concat(), long);
+}
+
+#[test]
+fn a_topic_that_says_nothing_of_its_limit_is_given_less_and_less_until_it_takes_it() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    let long = "x".repeat(100_000);
+    node.write("0.log", format!("{TIME} stdout F {long}\n").as_bytes());
+    node.start();
+    node.sink.borrow_mut().takes.insert("logs.payments".to_owned(), 20_000);
+    let stored = node.finish();
+    let records: Vec<_> = stored.iter().map(|value| Record::parse(value).unwrap()).collect();
+    let mut joined = String::new();
+    for record in records.iter().filter(|record| record.fairlead.seq == 3 && record.stream != "fairlead") {
+        let chunk = record.fairlead.chunk.unwrap();
+        if chunk.offset as usize == joined.len() {
+            joined.push_str(&record.log);
+        }
+    }
+    assert_eq!(joined, long);
+    for n in 0..3 {
+        assert!(records.iter().any(|record| record.log == format!("line {n}")));
+    }
+}
+
+#[test]
+fn a_topic_that_takes_too_little_is_parked_and_says_so() {
+    let mut node = Node::new();
+    node.topics.limit("logs.payments", 1_000);
+    node.lines("0.log", 0, 3);
+    node.start();
+    node.rounds(20);
+    let worker = node.worker.as_mut().unwrap();
+    worker.report();
+    let said = worker.parts.readiness.report();
+    assert!(said.contains("max.message.bytes") && node.sink.borrow().queue.is_empty(), "{said}");
+    node.topics.limit("logs.payments", 1_000_000);
+    assert_eq!(logs(&node.finish()), expected(3));
 }
 
 /// Another namespace's container on the node.
