@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use crate::hold::{Budget, FreeMin};
+use crate::hold::{Budget, FreeMin, Reach, reach};
 use crate::pipeline::TooLong;
 use fairlead_contract::topic::TopicMap;
 use fairlead_service_kit::config_source::{self, Faults, Reader, Source, os_words};
@@ -180,7 +179,7 @@ impl Config {
         let state_dir = read_state_dir(reader);
         let logs = read_logs(reader);
         if let Some(state_dir) = &state_dir {
-            check_same_file_system(reader, state_dir, &logs.pods_dir);
+            check_links_reach(reader, state_dir, &logs.pods_dir);
         }
         let budget = read_budget(reader);
         let kafka = KafkaSettings::read(reader, Role::Producer);
@@ -277,17 +276,21 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Log files are held by hard links, which stay within a file system.
-fn check_same_file_system(reader: &mut Reader, state_dir: &Path, pods_dir: &Path) {
+/// Log files are held by hard links, which stay within a mount.
+fn check_links_reach(reader: &mut Reader, state_dir: &Path, pods_dir: &Path) {
     let there = if state_dir.exists() { state_dir } else { parent(state_dir) };
-    let (Ok(state), Ok(pods)) = (fs::metadata(there), fs::metadata(pods_dir)) else { return };
-    if pods.is_dir() && state.dev() != pods.dev() {
+    let what = match reach(there, pods_dir) {
+        Reach::Same => return,
+        Reach::OtherFileSystem => "file system",
+        Reach::OtherMount => "mount",
+    };
+    if pods_dir.is_dir() {
         let problem = format!(
-            "is not on the file system of logs.pods_dir {}, so no hard link can hold a log file: put it on the mount of \
-             the logs, such as /var/log/fairlead",
+            "is not on the {what} of logs.pods_dir {}, so no hard link can hold a log file: open descriptors do, and what \
+             is rotated while the router is away may be lost; put it on the mount of the logs, such as /var/log/fairlead",
             pods_dir.display()
         );
-        reader.fault_of("state_dir", STATE_DIR, problem);
+        reader.warn("state_dir", STATE_DIR, problem);
     }
 }
 

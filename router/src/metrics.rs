@@ -45,12 +45,16 @@ pub struct Metrics {
     pub held_files: Gauge,
     /// Bytes of held files that only the router keeps: the kubelet's name is gone.
     pub held_bytes: Gauge,
+    /// Files that open descriptors hold because they cannot be linked.
+    pub held_by_descriptor: Gauge,
     /// Bytes handed to the producer and not reported yet.
     pub in_flight_bytes: Gauge,
     /// Open log files.
     pub open_files: Gauge,
     /// Watched directories.
     pub watched_directories: Gauge,
+    /// Folders that could not be watched or read when everything was last looked at.
+    pub unwatched_directories: Gauge,
     /// Overflows of the event queue of directory watches; each is followed by a rescan.
     pub watch_overflows: Counter,
     /// Walks over the whole log directory.
@@ -59,6 +63,8 @@ pub struct Metrics {
     pub store_writes: Counter,
     /// Writes of positions that failed.
     pub store_errors: Counter,
+    /// 1 while the disk has no room for positions but what was taken beforehand.
+    pub store_tight: Gauge,
     /// Producers made anew after a fatal error.
     pub producer_renewals: Counter,
 }
@@ -240,13 +246,16 @@ impl Metrics {
         add.metric("parked_namespaces", "1 for each namespace that waits for its topic", &self.parked_namespaces);
         add.metric("held_files", "Held files", &self.held_files);
         add.metric("held_bytes", "Bytes of held files that only the router keeps", &self.held_bytes);
+        add.metric("held_by_descriptor", "Files held by descriptors", &self.held_by_descriptor);
         add.metric("in_flight_bytes", "Bytes handed to the producer and not reported yet", &self.in_flight_bytes);
         add.metric("open_files", "Open log files", &self.open_files);
         add.metric("watched_directories", "Watched directories", &self.watched_directories);
+        add.metric("unwatched_directories", "Directories that cannot be watched", &self.unwatched_directories);
         add.metric("watch_overflows", "Overflows of the queue of file events", &self.watch_overflows);
         add.metric("rescans", "Walks over the whole log directory", &self.rescans);
         add.metric("store_writes", "Writes of positions to disk", &self.store_writes);
         add.metric("store_errors", "Writes of positions that failed", &self.store_errors);
+        add.metric("store_tight", "1 while positions are stored in room taken beforehand", &self.store_tight);
         add.metric("producer_renewals", "Producers made anew after a fatal error", &self.producer_renewals);
     }
 }

@@ -37,6 +37,22 @@ pub struct InstanceState {
     /// Notices that Kafka does not have yet, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<Owed>,
+    /// Its files that open descriptors hold instead of links.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<DescriptorState>,
+}
+
+/// A file that no link holds, as it is known again while it has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescriptorState {
+    /// The number that its link would have.
+    pub link: u32,
+    /// Its device.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its birth in nanoseconds since 1970, where the file system tells it.
+    pub born: Option<i128>,
 }
 
 /// One epoch: a list of files that is only ever appended to, and how far it was delivered.

@@ -2,23 +2,32 @@
 //!
 //! Each line is a CRC-32 in hexadecimal, a space, and a JSON entry. A line that does not check is left out and counted: a torn tail costs the
 //! last second, never the rest. The file is replaced by rename after it and its folder were synced.
+//!
+//! Room for it is taken beforehand, so that a full disk does not stop what must be durable: the file has blocks beyond its end, and a spare one waits
+//! to take its place when it is written anew.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
-    os::unix::fs::MetadataExt,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::{InstanceKey, InstanceState};
 
 const FILE_NAME: &str = "positions";
-const NEW_NAME: &str = "positions.new";
+/// What is written and then takes the file's name; between writes it waits, empty and with its room.
+const SPARE_NAME: &str = "positions.new";
+/// Where what cannot be read at all is put aside.
+const ASIDE_NAME: &str = "positions.unreadable";
 /// The file is written anew when it is larger than this and than twice what it said when it was last written anew.
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
+/// A longer line is none of ours.
+const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// Why the positions could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +65,9 @@ pub struct Loaded {
     pub instances: BTreeMap<InstanceKey, InstanceState>,
     /// Whether the last router ended with nothing in flight, so that nothing beyond the positions was sent.
     pub ended_clean: bool,
-    /// Whether there was no positions file at all.
+    /// Whether there was no positions file at all, or nothing in it that checks.
     pub is_new: bool,
-    /// Lines that did not check and were left out.
+    /// Lines that did not check and were left out; a file that cannot be read on counts as one.
     pub bad_lines: u64,
 }
 
@@ -67,11 +76,28 @@ pub struct Loaded {
 pub struct Store {
     folder: PathBuf,
     file: File,
+    /// Where the next line goes.
     bytes: u64,
     rewrite_at: u64,
-    /// The encoded entry of every instance, for writing the file anew.
-    live: HashMap<InstanceKey, Vec<u8>>,
-    buffer: Vec<u8>,
+    /// The encoded entry of every instance.
+    live: HashMap<InstanceKey, Live>,
+    /// Instances whose entry is not in the file yet.
+    changed: BTreeSet<InstanceKey>,
+    /// Instances that the file still knows and that are gone.
+    gone: BTreeSet<InstanceKey>,
+    /// Whether the file may not have what was written to it: it is written anew before anything else.
+    suspect: bool,
+    /// Whether the room that is wanted was taken.
+    has_room: bool,
+    /// Whether it could not be taken: the disk is full.
+    is_tight: bool,
+}
+
+#[derive(Debug)]
+struct Live {
+    line: Vec<u8>,
+    /// Whether the file has an entry of this instance, this one or an older one.
+    in_file: bool,
 }
 
 impl Store {
@@ -79,48 +105,77 @@ impl Store {
     /// that a router has started, until [`Store::end_clean`].
     ///
     /// # Errors
-    /// [`StoreError`] where the folder cannot be read or written; never because of what stands in the file.
+    /// [`StoreError`] where the folder cannot be written; never because of what stands in the file.
     pub fn open(folder: &Path) -> Result<Loaded, StoreError> {
         let path = folder.join(FILE_NAME);
-        let mut instances = BTreeMap::new();
-        let mut bad_lines = 0;
-        let mut ended_clean = false;
-        let is_new = match File::open(&path) {
+        let mut found = Found::default();
+        match File::open(&path) {
             Ok(file) => {
-                read_entries(file, &mut bad_lines, |entry| {
-                    ended_clean = matches!(entry, Entry::Ended);
-                    match entry {
-                        Entry::Instance(state) => _ = instances.insert(state.key.clone(), state),
-                        Entry::Gone(key) => _ = instances.remove(&key),
-                        Entry::Started | Entry::Ended => {}
+                if read_entries(file, &mut found).is_err() {
+                    found.bad_lines += 1;
+                    if !path.is_file() {
+                        let aside = folder.join(ASIDE_NAME);
+                        fs::rename(&path, &aside).map_err(failed("put aside", &path))?;
                     }
-                })
-                .map_err(failed("read", &path))?;
-                false
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", &path)(error)),
         };
-        let live =
-            instances.iter().map(|(key, state)| (key.clone(), encode(&Entry::Instance(state.clone())))).collect();
-        let store = Self::write_anew(folder, live)?;
-        Ok(Loaded { store, instances, ended_clean: ended_clean && bad_lines == 0, is_new, bad_lines })
+        let Found { instances, bad_lines, entries, ended_clean } = found;
+        let live = instances.iter().map(|(key, state)| {
+            let line = encode(&Entry::Instance(state.clone()));
+            (key.clone(), Live { line, in_file: true })
+        });
+        let live: HashMap<_, _> = live.collect();
+        let (file, bytes) = match write_file(folder, &live) {
+            Ok(written) => written,
+            // Without room for a second copy the old one goes on.
+            Err(error) => go_on(&path).map_err(|_| error)?,
+        };
+        sync_folder(folder)?;
+        let mut store = Self {
+            folder: folder.to_owned(),
+            file,
+            bytes,
+            rewrite_at: rewrite_limit(bytes),
+            live,
+            changed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            suspect: false,
+            has_room: false,
+            is_tight: false,
+        };
+        store.take_room();
+        let ended_clean = ended_clean && bad_lines == 0;
+        Ok(Loaded { store, instances, ended_clean, is_new: entries == 0, bad_lines })
     }
 
     /// Puts an instance's state into the next write.
     pub fn put(&mut self, state: &InstanceState) {
         let line = encode(&Entry::Instance(state.clone()));
-        if self.live.get(&state.key) != Some(&line) {
-            self.buffer.extend_from_slice(&line);
-            self.live.insert(state.key.clone(), line);
+        match self.live.get_mut(&state.key) {
+            Some(live) if live.line == line => return,
+            Some(live) => live.line = line,
+            None => {
+                let in_file = self.gone.remove(&state.key);
+                self.live.insert(state.key.clone(), Live { line, in_file });
+            }
         }
+        self.changed.insert(state.key.clone());
     }
 
     /// Puts the end of an instance into the next write.
     pub fn remove(&mut self, key: &InstanceKey) {
-        if self.live.remove(key).is_some() {
-            self.buffer.extend(encode(&Entry::Gone(key.clone())));
+        self.changed.remove(key);
+        if self.live.remove(key).is_some_and(|live| live.in_file) {
+            self.gone.insert(key.clone());
         }
+    }
+
+    /// Whether the disk has no room beyond what was taken beforehand: what need not be durable now is better written later.
+    pub fn is_tight(&self) -> bool {
+        self.is_tight
     }
 
     /// Writes and syncs what was put; nothing is written when nothing changed.
@@ -128,11 +183,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what was put stays and is written by the next call.
     pub fn commit(&mut self) -> Result<(), StoreError> {
-        if self.buffer.is_empty() {
+        if self.changed.is_empty() && self.gone.is_empty() && !self.suspect {
             return Ok(());
         }
-        let grown = self.bytes + self.buffer.len() as u64 > self.rewrite_at;
-        if grown || !self.has_its_name() { self.rewrite() } else { self.append() }
+        let mut lines = Vec::new();
+        for key in &self.gone {
+            lines.extend(encode(&Entry::Gone(key.clone())));
+        }
+        for live in self.changed.iter().filter_map(|key| self.live.get(key)) {
+            lines.extend_from_slice(&live.line);
+        }
+        let grown = self.bytes + lines.len() as u64 > self.rewrite_at;
+        if self.suspect || grown || !self.has_its_name() {
+            self.rewrite(&lines)?
+        } else {
+            self.append(&lines)?
+        }
+        for key in std::mem::take(&mut self.changed) {
+            if let Some(live) = self.live.get_mut(&key) {
+                live.in_file = true;
+            }
+        }
+        self.gone.clear();
+        self.take_room();
+        Ok(())
     }
 
     /// Says that everything that was sent is acknowledged and stored.
@@ -141,22 +215,24 @@ impl Store {
     /// [`StoreError`].
     pub fn end_clean(&mut self) -> Result<(), StoreError> {
         self.commit()?;
-        self.buffer.extend(encode(&Entry::Ended));
-        self.append()
+        self.append(&encode(&Entry::Ended))
     }
 
-    fn append(&mut self) -> Result<(), StoreError> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), StoreError> {
         let path = self.folder.join(FILE_NAME);
-        // A write that failed half-way leaves a torn line; a newline before the next try keeps that one readable.
-        let written = self.file.write_all(&self.buffer).and_then(|()| self.file.sync_data());
+        let written = step(Step::Append).and_then(|()| self.file.write_all_at(lines, self.bytes));
         if let Err(error) = written {
-            if !self.buffer.starts_with(b"\n") {
-                self.buffer.insert(0, b'\n');
-            }
+            // What of it got there is cut off; where that fails, it is a torn line until the next try writes over it.
+            self.suspect |= self.file.set_len(self.bytes).is_err();
+            (self.has_room, self.is_tight) = (false, is_full(&error));
             return Err(failed("write", &path)(error));
         }
-        self.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
+        if let Err(error) = step(Step::SyncAppend).and_then(|()| self.file.sync_data()) {
+            // After a sync that failed nobody knows what the disk has, and another sync of the same pages would say that all is well.
+            self.suspect = true;
+            return Err(failed("sync", &path)(error));
+        }
+        self.bytes += lines.len() as u64;
         Ok(())
     }
 
@@ -167,43 +243,97 @@ impl Store {
         matches!((named, self.file.metadata().map(inode)), (Ok(named), Ok(open)) if named == open)
     }
 
-    fn rewrite(&mut self) -> Result<(), StoreError> {
-        match Self::write_file(&self.folder, &self.live) {
+    fn rewrite(&mut self, lines: &[u8]) -> Result<(), StoreError> {
+        match write_file(&self.folder, &self.live) {
             Ok((file, bytes)) => {
                 (self.file, self.bytes, self.rewrite_at) = (file, bytes, rewrite_limit(bytes));
-                // What was put stands in the new file; it is told only once the name of that file is durable.
-                sync_folder(&self.folder).map_err(failed("sync", &self.folder))?;
-                self.buffer.clear();
+                self.has_room = false;
+                // It counts only once its name is durable.
+                self.suspect = true;
+                sync_folder(&self.folder)?;
+                self.suspect = false;
                 Ok(())
             }
             // Where the old file still stands, appending to it may work though a second copy does not fit.
-            Err(error) if self.has_its_name() => self.append().map_err(|_| error),
+            Err(error) if !self.suspect && self.has_its_name() => self.append(lines).map_err(|_| error),
             Err(error) => Err(error),
         }
     }
 
-    fn write_anew(folder: &Path, live: HashMap<InstanceKey, Vec<u8>>) -> Result<Self, StoreError> {
-        let (file, bytes) = Self::write_file(folder, &live)?;
-        sync_folder(folder).map_err(failed("sync", folder))?;
-        let rewrite_at = rewrite_limit(bytes);
-        Ok(Self { folder: folder.to_owned(), file, bytes, rewrite_at, live, buffer: Vec::new() })
+    /// Looks for its room again at the next write.
+    #[cfg(test)]
+    pub fn forget_room(&mut self) {
+        self.has_room = false;
     }
 
-    fn write_file(folder: &Path, live: &HashMap<InstanceKey, Vec<u8>>) -> Result<(File, u64), StoreError> {
-        let (path, new) = (folder.join(FILE_NAME), folder.join(NEW_NAME));
-        fs::create_dir_all(folder).map_err(failed("create", folder))?;
-        let mut bytes: Vec<u8> = live.values().flatten().copied().collect();
-        bytes.extend(encode(&Entry::Started));
-        let mut file = File::create(&new).map_err(failed("create", &new))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &new))?;
-        fs::rename(&new, &path).map_err(failed("rename", &new))?;
-        Ok((file, bytes.len() as u64))
+    /// Takes the room that the file may grow by, and that of its successor, while the disk has it.
+    fn take_room(&mut self) {
+        if self.has_room {
+            return;
+        }
+        let spare = self.folder.join(SPARE_NAME);
+        let room = step(Step::Room).and_then(|()| take_blocks(&self.file, self.rewrite_at)).and_then(|()| {
+            let spare = OpenOptions::new().create(true).truncate(false).write(true).open(&spare)?;
+            take_blocks(&spare, self.rewrite_at)
+        });
+        self.has_room = room.is_ok();
+        self.is_tight = room.is_err_and(|error| is_full(&error));
     }
 }
 
+/// Writes all that is known into the spare file and gives it the file's name.
+fn write_file(folder: &Path, live: &HashMap<InstanceKey, Live>) -> Result<(File, u64), StoreError> {
+    let (path, new) = (folder.join(FILE_NAME), folder.join(SPARE_NAME));
+    fs::create_dir_all(folder).map_err(failed("create", folder))?;
+    let mut bytes: Vec<u8> = live.values().flat_map(|live| &live.line).copied().collect();
+    bytes.extend(encode(&Entry::Started));
+    let write = || -> io::Result<File> {
+        step(Step::Create)?;
+        // Not truncated: that would give its room away.
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&new)?;
+        step(Step::Write)?;
+        file.write_all(&bytes)?;
+        // A try that failed may have left more.
+        if file.metadata()?.len() > bytes.len() as u64 {
+            file.set_len(bytes.len() as u64)?;
+        }
+        step(Step::SyncNew)?;
+        file.sync_all()?;
+        Ok(file)
+    };
+    let file = write().map_err(failed("write", &new))?;
+    step(Step::Rename).and_then(|()| fs::rename(&new, &path)).map_err(failed("rename", &new))?;
+    Ok((file, bytes.len() as u64))
+}
+
+/// Takes up the old file as it is, behind whatever it ends with.
+fn go_on(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    let lines = [b"\n", &encode(&Entry::Started)[..]].concat();
+    step(Step::Append)?;
+    file.write_all_at(&lines, bytes)?;
+    step(Step::SyncAppend)?;
+    file.sync_data()?;
+    Ok((file, bytes + lines.len() as u64))
+}
+
+/// Gives a file blocks up to a size without changing its own. A file system that cannot do that has given what it can.
+fn take_blocks(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Syncs a folder, so that names made in it survive a crash of the machine.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    let synced = step(Step::SyncFolder).and_then(|()| File::open(folder)?.sync_all());
+    synced.map_err(failed("sync", folder))
 }
 
 fn rewrite_limit(bytes: u64) -> u64 {
@@ -222,15 +352,35 @@ fn encode(entry: &Entry) -> Vec<u8> {
     line
 }
 
-fn read_entries(file: File, bad_lines: &mut u64, mut take: impl FnMut(Entry)) -> io::Result<()> {
+/// What stands in a file.
+#[derive(Default)]
+struct Found {
+    instances: BTreeMap<InstanceKey, InstanceState>,
+    bad_lines: u64,
+    entries: u64,
+    ended_clean: bool,
+}
+
+fn read_entries(file: File, found: &mut Found) -> io::Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        match decode(&line) {
-            Some(entry) => take(entry),
-            None if line == b"\n" => {}
-            None => *bad_lines += 1,
+    let mut too_long = false;
+    while reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
+        let goes_on = !line.ends_with(b"\n") && line.len() as u64 == LINE_BYTES_MAX;
+        match decode(&line).filter(|_| !too_long) {
+            Some(entry) => {
+                found.entries += 1;
+                found.ended_clean = matches!(entry, Entry::Ended);
+                match entry {
+                    Entry::Instance(state) => _ = found.instances.insert(state.key.clone(), state),
+                    Entry::Gone(key) => _ = found.instances.remove(&key),
+                    Entry::Started | Entry::Ended => {}
+                }
+            }
+            None if line == b"\n" || goes_on => {}
+            None => found.bad_lines += 1,
         }
+        too_long = goes_on;
         line.clear();
     }
     Ok(())
@@ -242,96 +392,30 @@ fn decode(line: &[u8]) -> Option<Entry> {
     (crc32fast::hash(json) == expected).then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{checkpoint::EpochState, tail::Positions};
-
-    fn key(restart: u32) -> InstanceKey {
-        InstanceKey { pod_folder: "payments_api_uid".to_owned(), container: "api".to_owned(), restart }
-    }
-
-    fn state(restart: u32, next_link: u32) -> InstanceState {
-        let epoch = EpochState {
-            epoch: "k3v9".to_owned(),
-            topic: "logs.payments".to_owned(),
-            partition: Some(0),
-            grammar: 1,
-            late: false,
-            files: Vec::new(),
-            at: Positions::default(),
-            guard: None,
-            finished: false,
-            abandoned: false,
-            broken: None,
-        };
-        InstanceState { key: key(restart), next_link, epochs: vec![epoch], owed: Vec::new() }
-    }
-
-    fn links(folder: &Path) -> (Vec<(u32, u32)>, u64, bool) {
-        let loaded = Store::open(folder).unwrap();
-        let links = loaded.instances.values().map(|state| (state.key.restart, state.next_link)).collect();
-        (links, loaded.bad_lines, loaded.ended_clean)
-    }
-
-    #[test]
-    fn the_last_word_counts_and_a_clean_end_is_known_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let loaded = Store::open(folder.path()).unwrap();
-        assert!(loaded.is_new && !loaded.ended_clean);
-        let mut store = loaded.store;
-        for instance in [state(0, 1), state(1, 1), state(0, 2)] {
-            store.put(&instance);
-        }
-        store.remove(&key(1));
-        store.commit().unwrap();
-        drop(store);
-        assert_eq!(links(folder.path()), (vec![(0, 2)], 0, false));
-        Store::open(folder.path()).unwrap().store.end_clean().unwrap();
-        assert_eq!(links(folder.path()), (vec![(0, 2)], 0, true));
-        assert_eq!(links(folder.path()), (vec![(0, 2)], 0, false));
-    }
-
-    #[test]
-    fn any_torn_or_damaged_byte_costs_its_line_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
-        let mut store = Store::open(folder.path()).unwrap().store;
-        store.put(&state(0, 1));
-        store.commit().unwrap();
-        store.put(&state(1, 1));
-        store.commit().unwrap();
-        drop(store);
-        let whole = fs::read(&path).unwrap();
-        for end in 0..whole.len() {
-            fs::write(&path, &whole[..end]).unwrap();
-            let (found, _, clean) = links(folder.path());
-            assert!(found.len() <= 2 && !clean);
-        }
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 0x04;
-            fs::write(&path, &damaged).unwrap();
-            let (found, bad, _) = links(folder.path());
-            // Without its newline a line reads as one with the next.
-            let left_min = if whole[at] == b'\n' { 0 } else { 1 };
-            assert!((left_min..=2).contains(&found.len()) && bad >= 1, "byte {at}: {found:?} {bad}");
-        }
-    }
-
-    #[test]
-    fn it_is_written_anew_before_it_grows_without_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path()).unwrap().store;
-        for round in 0..20_000 {
-            store.put(&state(round % 3, round));
-            if round % 100 == 0 {
-                store.commit().unwrap();
-            }
-        }
-        store.commit().unwrap();
-        drop(store);
-        assert!(fs::metadata(folder.path().join(FILE_NAME)).unwrap().len() < 3 * REWRITE_BYTES_MIN);
-        assert_eq!(links(folder.path()).0, [(0, 19_998), (1, 19_999), (2, 19_997)]);
-    }
+/// The steps of writing that can fail apart from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Append,
+    SyncAppend,
+    Create,
+    Write,
+    SyncNew,
+    Rename,
+    SyncFolder,
+    Room,
 }
+
+/// Where tests let a step fail.
+#[cfg(not(test))]
+fn step(_: Step) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub use tests::FAIL_WRITES;
+#[cfg(test)]
+use tests::step;
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

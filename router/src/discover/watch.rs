@@ -63,7 +63,8 @@ enum Place {
 /// Watches the pods folder, the pods' folders and the containers' folders.
 #[derive(Debug)]
 pub struct Watcher {
-    inotify: Inotify,
+    /// None while no instance can be made.
+    inotify: Option<Inotify>,
     places: HashMap<WatchDescriptor, Place>,
     descriptors: HashMap<Place, WatchDescriptor>,
     buffer: Vec<u8>,
@@ -77,28 +78,30 @@ pub struct Watcher {
 
 const BUFFER_BYTES: usize = 64 << 10;
 
+impl Default for Watcher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Watcher {
-    /// Makes the watch.
-    ///
-    /// # Errors
-    /// [`WatchError::Init`].
-    pub fn new() -> Result<Self, WatchError> {
-        let inotify = Inotify::init().map_err(WatchError::Init)?;
-        Ok(Self {
-            inotify,
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        Self {
+            inotify: None,
             places: HashMap::new(),
             descriptors: HashMap::new(),
             buffer: vec![0; BUFFER_BYTES],
             changes: HashMap::new(),
             folders: Vec::new(),
             overflowed: false,
-        })
+        }
     }
 
     /// Watches the pods folder; doing it again costs nothing.
     ///
     /// # Errors
-    /// [`WatchError::Add`].
+    /// [`WatchError`].
     pub fn watch_root(&mut self, path: &Path) -> Result<(), WatchError> {
         self.add(path, folder_mask(), Place::Root)
     }
@@ -106,7 +109,7 @@ impl Watcher {
     /// Watches a pod's folder.
     ///
     /// # Errors
-    /// [`WatchError::Add`].
+    /// [`WatchError`].
     pub fn watch_pod(&mut self, path: &Path, folder: &str) -> Result<(), WatchError> {
         self.add(path, folder_mask(), Place::Pod(folder.to_owned()))
     }
@@ -114,7 +117,7 @@ impl Watcher {
     /// Watches a container's folder, and writing to its files.
     ///
     /// # Errors
-    /// [`WatchError::Add`].
+    /// [`WatchError`].
     pub fn watch_container(&mut self, path: &Path, dir: &ContainerDir) -> Result<(), WatchError> {
         self.add(path, folder_mask() | WatchMask::MOVED_FROM | WatchMask::MODIFY, Place::Container(dir.clone()))
     }
@@ -135,7 +138,11 @@ impl Watcher {
     }
 
     fn add(&mut self, path: &Path, mask: WatchMask, place: Place) -> Result<(), WatchError> {
-        let added = self.inotify.watches().add(path, mask);
+        let inotify = match &mut self.inotify {
+            Some(inotify) => inotify,
+            none => none.insert(Inotify::init().map_err(WatchError::Init)?),
+        };
+        let added = inotify.watches().add(path, mask);
         let descriptor = added.map_err(|source| WatchError::Add { path: path.to_owned(), source })?;
         self.descriptors.insert(place.clone(), descriptor.clone());
         self.places.insert(descriptor, place);
@@ -144,8 +151,9 @@ impl Watcher {
 
     /// Waits until there is something to read here or at `other`, at most this long.
     pub fn wait(&self, other: Option<BorrowedFd<'_>>, longest: Duration) {
-        let own = self.inotify.as_fd();
-        let mut descriptors = [own, other.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let own = self.inotify.as_ref().map(AsFd::as_fd);
+        let descriptors = own.into_iter().chain(other);
+        let mut descriptors: Vec<_> = descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let timeout = longest.try_into().ok();
         // An interrupted or failed wait is an early end of it: the caller looks at everything anyway.
         let _ = poll(&mut descriptors, timeout.as_ref());
@@ -156,8 +164,9 @@ impl Watcher {
     /// # Errors
     /// The error of reading the inotify descriptor.
     pub fn read(&mut self) -> io::Result<()> {
+        let Some(inotify) = &mut self.inotify else { return Ok(()) };
         loop {
-            let events = match self.inotify.read_events(&mut self.buffer) {
+            let events = match inotify.read_events(&mut self.buffer) {
                 Ok(events) => events,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

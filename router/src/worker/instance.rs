@@ -150,6 +150,7 @@ impl Instance {
             key: self.key.clone(),
             next_link: self.next_link,
             owed: self.owed.iter().map(|owed| owed.owed.clone()).collect(),
+            descriptors: held.descriptor_states(&self.key),
         }
     }
 
@@ -163,6 +164,11 @@ impl Instance {
         }
         self.epochs.retain(|epoch| !epoch.stored_finished || !epoch.files.is_empty() || !epoch.ledger.is_empty());
         waited
+    }
+
+    /// Whether reading, or a notice, waits until its state is stored.
+    pub fn awaits_store(&self) -> bool {
+        self.epochs.iter().any(|epoch| epoch.awaits_store) || self.owes_unstored()
     }
 
     /// Whether every byte that was in a link is durably done with.

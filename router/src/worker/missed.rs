@@ -75,8 +75,8 @@ impl Worker {
         let path = self.settings.pods_dir.join(&key.pod_folder).join(&key.container).join(&name);
         let instance = self.instances.get_mut(key)?;
         let number = instance.next_link;
-        let stat = match self.held.link(&path, key, number) {
-            Ok(stat) => stat,
+        let stat = match self.held.take(&path, key, number) {
+            Ok(taken) => taken.stat,
             Err(error) => {
                 let shown = path.display().to_string();
                 self.complain(&shown, |left_out| warn!({ field::FILE_PATH } = shown, { field::ERROR } = %error, left_out, "cannot hold compressed log file"));
@@ -90,7 +90,8 @@ impl Worker {
             return None;
         }
         // Whether it was read before a loss of state or a step of the clock is not known: it is marked as what may be a repeat.
-        let bytes_at_start = if instance.epochs.is_empty() && !self.state_lost { 0 } else { u64::MAX };
+        let bytes_at_start =
+            if instance.epochs.is_empty() && !self.state_lost && !instance.lost_links { 0 } else { u64::MAX };
         instance.links.insert(number, Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start });
         Some(NewFile { link: number, name: Some(name), first_time: first_time(&self.held, key, number) })
     }

@@ -5,6 +5,7 @@
 
 mod budget;
 mod fair;
+mod grip;
 mod instance;
 mod lanes;
 mod missed;
@@ -40,7 +41,7 @@ use tracing::{info, warn};
 
 use crate::{
     checkpoint::{InstanceKey, Store, StoreError},
-    discover::{WatchError, Watcher},
+    discover::Watcher,
     hold::{Budget, HeldFolder, HoldError},
     metrics::Metrics,
     pipeline::Limits,
@@ -118,9 +119,6 @@ pub enum WorkerError {
     /// Another router works with the state folder.
     #[error("state_dir {} is in use by another router", .0.display())]
     InUse(PathBuf),
-    /// Nothing can be watched.
-    #[error(transparent)]
-    Watch(#[from] WatchError),
 }
 
 /// Takes the state folder for this process; the lock ends with it, however it ends.
@@ -163,6 +161,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const COMMIT_GAP: Duration = Duration::from_millis(5);
 const COMMITS_AT_END_MAX: usize = 4;
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How often all positions are stored while the disk is full.
+const TIGHT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The worker.
 pub struct Worker {
@@ -199,11 +199,15 @@ pub struct Worker {
     value: Vec<u8>,
     /// Whether positions were lost before this start: what has none may have been read before.
     state_lost: bool,
-    /// Whether some folder cannot be watched.
-    unwatched: bool,
+    /// How many folders could not be watched or read when everything was last looked at.
+    unwatched: usize,
+    /// Why files cannot be linked, if they cannot.
+    not_linked: Option<String>,
     /// Whether something waits for the next store.
     urgent: bool,
     stored_at: Instant,
+    /// When all that had changed was last stored.
+    stored_all_at: Instant,
     scanned_at: Instant,
     ticked_at: Instant,
     reported_at: Instant,
@@ -214,15 +218,14 @@ impl Worker {
     /// Takes up the work where it was left: reads the positions, adopts what is held, and looks at everything that is there.
     ///
     /// # Errors
-    /// [`WorkerError`] when the state folder cannot be used or no watch can be made.
+    /// [`WorkerError`] when the state folder cannot be used.
     pub fn start(settings: Settings, parts: Parts) -> Result<Self, WorkerError> {
         let lock = lock(&settings.state_dir)?;
         let held = HeldFolder::open(&settings.state_dir)?;
-        held.check_reach(&settings.pods_dir)?;
         let loaded = Store::open(&settings.state_dir)?;
         let now = Instant::now();
         let mut worker = Self {
-            watcher: Watcher::new()?,
+            watcher: Watcher::new(),
             _lock: lock,
             held,
             store: loaded.store,
@@ -241,10 +244,12 @@ impl Worker {
             parked: BTreeSet::new(),
             buffer: vec![0; READ_BYTES],
             value: Vec::new(),
-            unwatched: false,
+            unwatched: 0,
             state_lost: loaded.bad_lines > 0,
+            not_linked: None,
             urgent: false,
             stored_at: now,
+            stored_all_at: now,
             scanned_at: now,
             ticked_at: now,
             reported_at: now,
@@ -387,14 +392,30 @@ impl Worker {
 
     fn commit_if_due(&mut self) {
         let due = self.stored_at.elapsed() >= self.settings.store_interval;
-        if (self.urgent && self.stored_at.elapsed() >= COMMIT_GAP) || (due && !self.dirty.is_empty()) {
+        if !(self.urgent && self.stored_at.elapsed() >= COMMIT_GAP || due && !self.dirty.is_empty()) {
+            return;
+        }
+        // On a full disk what is left of the room is for what must be durable before it is read on.
+        if self.store.is_tight() && self.stored_all_at.elapsed() < TIGHT_INTERVAL {
+            let waits = |key: &&InstanceKey| self.instances.get(*key).is_none_or(Instance::awaits_store);
+            let waiting: BTreeSet<_> = self.dirty.iter().filter(waits).cloned().collect();
+            self.stored_at = Instant::now();
+            if !waiting.is_empty() {
+                self.commit_some(waiting);
+            }
+        } else {
             self.commit();
         }
     }
 
     /// Stores the state of every instance that changed, then lets go what is durably done with.
     fn commit(&mut self) {
-        for key in &self.dirty {
+        self.stored_all_at = Instant::now();
+        self.commit_some(self.dirty.clone());
+    }
+
+    fn commit_some(&mut self, keys: BTreeSet<InstanceKey>) {
+        for key in &keys {
             match self.instances.get_mut(key) {
                 Some(instance) => self.store.put(&instance.snapshot(&self.held)),
                 None => self.store.remove(key),
@@ -405,9 +426,9 @@ impl Worker {
             Ok(()) => {
                 self.urgent = false;
                 self.parts.metrics.store_writes.inc();
-                self.parts.readiness.clear("store");
-                let stored = std::mem::take(&mut self.dirty);
-                for key in &stored {
+                self.report_store();
+                self.dirty.retain(|key| !keys.contains(key));
+                for key in &keys {
                     if let Some(instance) = self.instances.get_mut(key)
                         && instance.stored()
                     {

@@ -104,6 +104,11 @@ impl Instance {
         self.owed.iter().any(|owed| owed.in_flight.is_some())
     }
 
+    /// Whether some notice is not durable yet.
+    pub fn owes_unstored(&self) -> bool {
+        self.owed.iter().any(|owed| !owed.stored)
+    }
+
     /// All that is owed now is durable. Returns whether something had waited for that.
     pub fn owed_stored(&mut self) -> bool {
         let mut waited = false;

@@ -54,6 +54,7 @@ impl Worker {
             return;
         }
         let held = self.held.clone();
+        let links = &self.hold_again(key, state.as_ref(), links);
         let Some(instance) = self.instance(key) else { return };
         instance.next_link = state
             .as_ref()

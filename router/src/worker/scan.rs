@@ -14,7 +14,8 @@ use super::{Instance, Worker, instance::Link};
 use crate::{
     checkpoint::InstanceKey,
     discover::{
-        ContainerDir, DirChange, LogEntry, NameEvent, is_container_name, list_folders, list_logs, parse_pod_folder,
+        ContainerDir, DirChange, LogEntry, NameEvent, WatchError, is_container_name, list_folders, list_logs,
+        parse_pod_folder,
     },
     pipeline::Identity,
 };
@@ -32,7 +33,7 @@ impl Worker {
             self.watcher.overflowed = true;
             self.complain("watch", |left_out| warn!({ field::ERROR } = %error, left_out, "cannot read file events"));
         }
-        let interval = if self.unwatched { UNWATCHED_RESCAN } else { self.settings.rescan_interval };
+        let interval = if self.unwatched > 0 { UNWATCHED_RESCAN } else { self.settings.rescan_interval };
         if std::mem::take(&mut self.watcher.overflowed) {
             self.parts.metrics.watch_overflows.inc();
             warn!("the kernel's queue of file events ran over; looking at all folders");
@@ -75,7 +76,8 @@ impl Worker {
     pub(super) fn scan_all(&mut self, skip: bool) {
         self.scanned_at = Instant::now();
         self.parts.metrics.rescans.inc();
-        self.unwatched = false;
+        self.link_descriptors();
+        self.unwatched = 0;
         self.watcher.folders.clear();
         let changes = std::mem::take(&mut self.watcher.changes);
         for (dir, DirChange { names, .. }) in changes {
@@ -83,6 +85,13 @@ impl Worker {
         }
         self.scan_pods(skip);
         self.parts.metrics.watched_directories.set(self.watcher.len() as i64);
+        self.parts.metrics.unwatched_directories.set(self.unwatched as i64);
+        if self.unwatched == 0 {
+            self.parts.readiness.clear("watch");
+        } else {
+            let text = format!("{} folders cannot be watched; all are looked at every second", self.unwatched);
+            self.parts.readiness.note("watch", text);
+        }
     }
 
     fn scan_pods(&mut self, skip: bool) {
@@ -96,7 +105,7 @@ impl Worker {
                 pods
             }
             Err(error) => {
-                self.unwatched = true;
+                self.unwatched += 1;
                 self.parts
                     .readiness
                     .block("pods_dir", format!("cannot read logs.pods_dir {}: {error}", root.display()));
@@ -298,7 +307,9 @@ impl Worker {
         let number = instance.next_link;
         instance.next_link += 1;
         let path = folder.join(&entry.name);
-        match self.held.link(&path, key, number) {
+        let taken = self.held.take(&path, key, number);
+        let stat = taken.as_ref().map(|taken| taken.stat);
+        match stat {
             Ok(stat) if instance.link_of(stat.inode).is_some() => {
                 // The name leads to another file by now, which is held already.
                 let _ = self.held.release(key, number);
@@ -311,6 +322,9 @@ impl Worker {
                     .insert(number, Link { inode: stat.inode, name: Some(entry.name.clone()), bytes_at_start });
                 instance.unplaced.push(number);
                 touched.insert(key.clone());
+                if let Ok(crate::hold::Taken { without_link: Some(error), .. }) = &taken {
+                    self.not_linked(&path, error);
+                }
             }
             // Gone between the look and the link: what followed it is seen by the next event.
             Err(error) if error.kind() == io::ErrorKind::NotFound => instance.gapless = false,
@@ -416,15 +430,15 @@ impl Worker {
         }
     }
 
-    fn cannot_watch(&mut self, error: &crate::discover::WatchError) {
-        let crate::discover::WatchError::Add { path, source } = error else { return };
-        if source.kind() == io::ErrorKind::NotFound {
-            return;
-        }
-        self.unwatched = true;
-        let shown = path.display().to_string();
+    fn cannot_watch(&mut self, error: &WatchError) {
+        let (shown, source) = match error {
+            WatchError::Add { source, .. } if source.kind() == io::ErrorKind::NotFound => return,
+            WatchError::Add { path, source } => (path.display().to_string(), source),
+            WatchError::Init(source) => (String::new(), source),
+        };
+        self.unwatched += 1;
         self.complain("add-watch", |left_out| {
-            warn!({ field::FILE_PATH } = shown, { field::ERROR } = %source, left_out, "cannot watch folder; all folders are looked at every second instead");
+            warn!({ field::FILE_PATH } = shown, { field::ERROR } = %source, left_out, "{error}; all folders are looked at every second instead");
         });
     }
 }

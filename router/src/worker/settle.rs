@@ -211,6 +211,7 @@ impl Worker {
         self.parts.metrics.held_files.set(links as i64);
         let held_bytes = self.keep_budget();
         self.parts.metrics.held_bytes.set(held_bytes as i64);
+        self.report_descriptors();
     }
 
     /// Forgets namespaces that have had no instance for a while, so that those that come and go leave nothing behind.

@@ -2,10 +2,14 @@
 
 mod budget;
 mod delivery;
+mod descriptor;
+mod disk;
 mod files;
 mod gzip;
 mod model;
+mod mounts;
 mod notices;
+mod scale;
 
 use std::{
     cell::RefCell,
