@@ -66,6 +66,7 @@ impl Reason {
             Self::LinkLost => Some(LossReason::LinkLost),
             Self::Truncated => Some(LossReason::Truncated),
             Self::Changed => Some(LossReason::Changed),
+            Self::Damaged => Some(LossReason::Damaged),
             Self::TopicChanged => Some(LossReason::TopicChanged),
             Self::GrammarChanged => Some(LossReason::GrammarChanged),
             Self::Released => Some(LossReason::Budget),
