@@ -8,11 +8,12 @@ use std::{fs, io};
 
 use crate::hold::{Budget, FreeMin, Reach, reach};
 use crate::pipeline::TooLong;
+use fairlead_contract::namespace::Namespace;
 use fairlead_contract::topic::TopicMap;
 use fairlead_service_kit::config_source::{self, Faults, Reader, Source, os_words};
 use fairlead_service_kit::kafka_client::{KafkaSettings, Role};
 use fairlead_service_kit::telemetry::{self, LogSettings};
-use fairlead_service_kit::topics::{self, CreateTopics};
+use fairlead_service_kit::topics::{self, CreateTopics, TopicSettings};
 use fairlead_service_kit::units::{show_bytes, show_duration};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub topics: TopicMap,
     /// The same for people, one line a rule.
     pub topic_lines: Vec<String>,
+    /// The namespaces that rules name one by one.
+    pub named: Vec<Namespace>,
     /// How missing topics are made.
     pub create: CreateTopics,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
@@ -95,6 +98,38 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// What is not wrong, but probably not meant.
     pub warnings: Vec<String>,
+}
+
+/// What a command needs that reads topics and no files: the `kafka` and `topics` blocks, wherever it runs.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// Namespace to topic.
+    pub topics: TopicMap,
+}
+
+impl Reach {
+    /// Reads defaults, file and environment.
+    ///
+    /// # Errors
+    /// All faults of these blocks at once; those of others are of no matter here.
+    pub fn load(file: Option<&Path>) -> Result<Reach, Faults> {
+        let mut source = config_source::load(PREFIX, file)?;
+        source.include(topics::FILE_KEY, topics::KEY);
+        let mut reader = source.reader();
+        // Makes the other keys known; whether they are well does not matter.
+        let _ = Config::take(&mut reader);
+        let (kafka, topics) = (KafkaSettings::read(&mut reader, Role::Producer), topics::read(&mut reader));
+        let mut faults = reader.finish().err().map_or_else(Vec::new, |faults| faults.0);
+        let matters =
+            |key: &str| [topics::KEY, topics::FILE_KEY, "kafka"].contains(&key.split(['.', '[']).next().unwrap_or(key));
+        faults.retain(|fault| matters(&fault.key));
+        match (kafka, topics) {
+            (Some(kafka), Some(topics)) if faults.is_empty() => Ok(Reach { kafka, topics: topics.map }),
+            _ => Err(Faults(faults)),
+        }
+    }
 }
 
 impl Config {
@@ -209,6 +244,7 @@ impl Config {
             kafka: kafka?,
             in_flight_bytes_max,
             topic_lines: topics.lines(),
+            named: named(&topics),
             topics: topics.map,
             create: topics.create,
             admin_listen,
@@ -218,6 +254,11 @@ impl Config {
             warnings: reader.warnings(),
         })
     }
+}
+
+/// Names in rules that are namespaces, and no globs.
+fn named(topics: &TopicSettings) -> Vec<Namespace> {
+    topics.rules.iter().flat_map(|rule| &rule.namespaces).filter_map(|name| Namespace::parse(name).ok()).collect()
 }
 
 fn minutes(minutes: u64) -> Duration {

@@ -21,4 +21,6 @@ pub mod produce;
 
 pub mod checkpoint;
 
+pub mod audit;
+pub mod columns;
 pub mod plan;

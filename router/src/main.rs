@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fairlead_router::app;
 use fairlead_router::config::Config;
+use fairlead_router::{app, audit, plan};
 use fairlead_service_kit::telemetry;
 
 /// Reads the container log files of one node and produces each line to the Kafka topic of its namespace.
@@ -23,6 +23,12 @@ enum Command {
     Run(Settings),
     /// Prints every fault of the configuration and exits 1, or a summary.
     Check(Settings),
+    /// Tells which namespaces and pods of this node go to which topic, and what would hurt their lines there.
+    #[command(after_help = plan::HELP)]
+    Plan(plan::Arguments),
+    /// Proves from the data in Kafka that no line is missing, and prints what is.
+    #[command(after_help = audit::HELP)]
+    Audit(audit::Arguments),
     /// Prints the version.
     Version,
 }
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Run(settings) => run(&settings),
         Command::Check(settings) => check(&settings),
+        Command::Plan(arguments) => return ExitCode::from(plan::run(&arguments)),
+        Command::Audit(arguments) => return ExitCode::from(audit::run(&arguments)),
         Command::Version => {
             say(&mut std::io::stdout(), concat!("fairlead-router ", env!("CARGO_PKG_VERSION")));
             Ok(())

@@ -97,6 +97,15 @@ impl TopicMap {
             Route::Excluded => false,
         })
     }
+
+    /// Whether a rule that says `shared: true` can lead to a topic.
+    pub fn is_shared(&self, topic: &str) -> bool {
+        let leads = |target: &Target| match target.has_variable() {
+            true => target.namespace_in(topic).is_some(),
+            false => target.prefix == topic,
+        };
+        self.rules.iter().filter_map(|rule| rule.target.as_ref()).any(|target| target.shared && leads(target))
+    }
 }
 
 impl Default for TopicMap {
@@ -150,6 +159,7 @@ mod tests {
         check("my-scratch-1", Some(("logs.my-scratch-1", false)));
         check("audit", Some(("audit-log", false)));
         check("tiny-a", Some(("logs.shared.tiny", true)));
+        assert!(map.is_shared("logs.shared.tiny") && !map.is_shared("logs.payments") && !map.is_shared("audit-log"));
         for foreign in [
             "logs.kube-system",
             "infra.payments",

@@ -1,6 +1,7 @@
 //! The whole system, one scenario a file: real binaries, real files, real brokers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit_command;
 mod authentication;
 mod broker_late;
 mod broker_restart;
