@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_contract::topic::{DEFAULT_TEMPLATE, TopicMap, TopicRule};
+use fairlead_contract::topic::{DEFAULT_TEMPLATE, Delivery, TopicMap, TopicRule};
 
 use crate::config_source::Reader;
 use crate::units::show_bytes;
@@ -18,7 +18,9 @@ pub const KEY: &str = "topics";
 /// Replication as the brokers' `default.replication.factor` says.
 pub const REPLICATION_OF_BROKER: i32 = -1;
 
-const RULE_KEYS: [&str; 6] = ["namespaces", "regex", "topic", "exclude", "shared", "rate"];
+const DELIVERIES: [(&str, Delivery); 2] =
+    [("at_least_once", Delivery::AtLeastOnce), ("best_effort", Delivery::BestEffort)];
+const RULE_KEYS: [&str; 7] = ["namespaces", "regex", "topic", "exclude", "shared", "rate", "delivery"];
 
 /// Bounds of a rule's rate, in bytes a second. One read alone has up to 256 KiB.
 const RATE_MIN: u64 = 64 << 10;
@@ -118,6 +120,7 @@ fn read_rule(reader: &mut Reader, key: &str) -> TopicRule {
         exclude: reader.bool(&format!("{key}.exclude")).unwrap_or(false),
         shared: reader.bool(&format!("{key}.shared")).unwrap_or(false),
         rate_bytes_per_second: reader.bytes(&format!("{key}.rate"), RATE_MIN..=RATE_MAX),
+        delivery: reader.choice(&format!("{key}.delivery"), &DELIVERIES).unwrap_or_default(),
     }
 }
 

@@ -5,7 +5,7 @@ mod name;
 mod rule;
 
 pub use name::{TopicName, TopicNameError};
-pub use rule::{RuleMatch, TopicFault, TopicRule};
+pub use rule::{Delivery, RuleMatch, TopicFault, TopicRule};
 
 use crate::namespace::Namespace;
 use rule::{Rule, Target};
@@ -85,6 +85,12 @@ impl TopicMap {
     /// How many bytes of a namespace's log files are read in a second at most; none: as many as there are.
     pub fn rate_bytes_per_second(&self, namespace: &Namespace) -> Option<u64> {
         self.rules.iter().find(|rule| rule.matches(namespace.as_str()))?.rate_bytes_per_second
+    }
+
+    /// Whether lines of a namespace may be left out to keep up with its rate.
+    pub fn delivery(&self, namespace: &Namespace) -> Delivery {
+        let rule = self.rules.iter().find(|rule| rule.matches(namespace.as_str()));
+        rule.map_or(Delivery::AtLeastOnce, |rule| rule.delivery)
     }
 
     /// The one namespace whose lines a topic holds; `None` for a shared topic and for one that no namespace leads to.

@@ -30,6 +30,19 @@ pub struct TopicRule {
     /// Bytes of log files that the router reads of each of these namespaces in a second at most; what is more waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_bytes_per_second: Option<u64>,
+    /// What becomes of what is more than that.
+    pub delivery: Delivery,
+}
+
+/// Whether lines may be left out to keep up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Never: lines wait in their files.
+    #[default]
+    AtLeastOnce,
+    /// The oldest lines are left out once too many wait, which a notice announces.
+    BestEffort,
 }
 
 /// What is wrong with a rule list, and at which key.
@@ -87,6 +100,7 @@ pub(super) struct Rule {
     pub matches: Vec<RuleMatch>,
     pub target: Option<Target>,
     pub rate_bytes_per_second: Option<u64>,
+    pub delivery: Delivery,
 }
 
 /// A topic with at most one place for the namespace.
@@ -147,7 +161,14 @@ impl Rule {
         if target.is_none() && rate_bytes_per_second.is_some() {
             fault(".rate", "says nothing where `exclude: true` stands".to_owned());
         }
-        if faults.is_empty() { Ok(Self { key, matches, target, rate_bytes_per_second }) } else { Err(faults) }
+        if raw.delivery == Delivery::BestEffort && rate_bytes_per_second.is_none() {
+            fault(".delivery", "best_effort says nothing without a `rate`".to_owned());
+        }
+        if faults.is_empty() {
+            Ok(Self { key, matches, target, rate_bytes_per_second, delivery: raw.delivery })
+        } else {
+            Err(faults)
+        }
     }
 
     pub fn matches(&self, namespace: &str) -> bool {

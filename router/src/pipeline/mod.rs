@@ -159,6 +159,12 @@ impl Pipeline {
             return Ok(());
         }
         self.let_others_wait(parsed.stream);
+        if out.leave_out && self.partial[stream - 1].is_none() {
+            return self.without_record(stream, at, bytes, now, out);
+        }
+        if self.runs[stream].is_some() {
+            self.end_run(stream, out)?;
+        }
         if parsed.partial || self.partial[stream - 1].is_some() || parsed.content.len() > limits.record_bytes_max {
             self.begin(at, &parsed, now);
             self.push(parsed.stream, parsed.content, now, limits, out)?;
@@ -200,24 +206,46 @@ impl Pipeline {
         if at < self.skip[BAD] {
             return Ok(());
         }
-        let first = self.next[BAD];
-        let start = self.runs[BAD].get_or_insert(Run { start: at, first, since: now }).first.lines;
         let read = out.made.read.lines;
-        let seq = self.count(BAD, bytes, &mut out.made);
+        self.without_record(BAD, at, bytes, now, out)?;
         out.made.bad += out.made.read.lines - read;
         out.made.bad_at = Some(at);
-        if seq + 1 - start >= RUN_LINES_MAX { self.end_run(BAD, out) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Numbers a line that gets no record; a notice announces it with those behind it.
+    #[cold]
+    fn without_record(
+        &mut self,
+        fd: usize,
+        at: Place,
+        bytes: u64,
+        now: Instant,
+        out: &mut Output<'_>,
+    ) -> Result<(), NotSent> {
+        let first = self.next[fd];
+        let start = self.runs[fd].get_or_insert(Run { start: at, first, since: now }).first.lines;
+        let seq = self.count(fd, bytes, &mut out.made);
+        if seq + 1 - start >= RUN_LINES_MAX { self.end_run(fd, out) } else { Ok(()) }
+    }
+
+    fn end_runs(&mut self, out: &mut Output<'_>) -> Result<(), NotSent> {
+        (0..self.runs.len()).try_for_each(|fd| self.end_run(fd, out))
     }
 
     /// Announces the lines of a stream that got no record.
     fn end_run(&mut self, fd: usize, out: &mut Output<'_>) -> Result<(), NotSent> {
         let Some(run) = self.runs[fd].take() else { return Ok(()) };
         let count = self.next[fd].less(run.first);
+        let kind = if fd == BAD { NoticeKind::ParseErrors } else { NoticeKind::Throttled };
+        if fd != BAD {
+            out.made.left_out += count;
+        }
         let notice = Notice {
             lines: Some(count.lines),
             bytes: Some(count.bytes),
             offset: Some(run.start.offset),
-            ..Notice::new(NoticeKind::ParseErrors, self.origin.source(fd), run.first.lines)
+            ..Notice::new(kind, self.origin.source(fd), run.first.lines)
         };
         self.send_notice(fd, &notice, run.start < self.again_until, out)
     }
@@ -235,7 +263,7 @@ impl Pipeline {
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.flush(stream, out)?;
         }
-        self.end_run(BAD, out)?;
+        self.end_runs(out)?;
         // The end lies behind everything that may have been sent.
         let again = self.again_until > Place::default() && cursor <= self.again_until;
         for notice in ends(&self.origin, &self.next, end) {
@@ -259,6 +287,7 @@ impl Pipeline {
         self.end_run(BAD, out)?;
         let wanted = at >= self.skip[head.stream.fd() as usize];
         if wanted {
+            self.end_run(head.stream.fd() as usize, out)?;
             self.let_others_wait(head.stream);
             self.begin(at, head, now);
         }
@@ -363,7 +392,7 @@ impl Pipeline {
                 self.flush(stream, out)?;
             }
         }
-        if self.overdue_run(now, limits) { self.end_run(BAD, out) } else { Ok(()) }
+        if self.overdue_run(now, limits) { self.end_runs(out) } else { Ok(()) }
     }
 
     fn overdue_stream(&self, stream: Stream, cursor: Place, now: Instant, limits: &Limits) -> bool {
@@ -376,7 +405,7 @@ impl Pipeline {
     }
 
     fn overdue_run(&self, now: Instant, limits: &Limits) -> bool {
-        self.runs[BAD].as_ref().is_some_and(|run| now.duration_since(run.since) >= limits.partial_flush)
+        self.runs.iter().flatten().any(|run| now.duration_since(run.since) >= limits.partial_flush)
     }
 
     /// A file was read to its end: its bytes lie behind the fragments that wait, and unparsable lines wait for nothing more.
@@ -388,7 +417,7 @@ impl Pipeline {
             let from = if partial.start.file == file { partial.start.offset } else { 0 };
             partial.bytes_in_ended_files += bytes.saturating_sub(from);
         }
-        self.end_run(BAD, out)
+        self.end_runs(out)
     }
 
     /// Whether something beyond these acknowledged positions may have been sent: after a rewind, or as the first chunks of a line that goes on.

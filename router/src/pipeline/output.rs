@@ -25,6 +25,8 @@ pub struct Output<'a> {
     pub lane: Lane,
     /// The partition of the epoch.
     pub partition: i32,
+    /// Whether lines are left out, counted and announced: their namespace writes more than its rate.
+    pub leave_out: bool,
     /// Room for one encoded value.
     pub value: &'a mut Vec<u8>,
     /// What was made so far.

@@ -42,6 +42,8 @@ pub struct ReadContext<'a> {
     pub slot: Slot,
     /// The limits of joining and cutting.
     pub limits: Limits,
+    /// Whether lines are left out, counted and announced.
+    pub leave_out: bool,
     /// The time of this read.
     pub now: Instant,
 }
@@ -98,9 +100,17 @@ impl Epoch {
     /// Reads once. After [`TailError::NotSent`] the epoch must go back to its acknowledged positions.
     pub fn step(&mut self, context: &mut ReadContext<'_>) -> Turn<Step> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { held, key, buffer, value, sink, pending, lane, slot, limits, now } = context;
-        let mut out =
-            Output { sink: &mut **sink, pending, lane: *lane, slot: *slot, partition, value, made: Made::default() };
+        let ReadContext { held, key, buffer, value, sink, pending, lane, slot, limits, leave_out, now } = context;
+        let mut out = Output {
+            sink: &mut **sink,
+            pending,
+            lane: *lane,
+            slot: *slot,
+            partition,
+            leave_out: *leave_out,
+            value,
+            made: Made::default(),
+        };
         let run = Run { held, key, limits, now: *now };
         let step = self.read(&run, buffer, &mut out);
         let made = out.made;
@@ -319,8 +329,16 @@ impl Epoch {
     ) -> Turn<()> {
         let partition = self.partition.expect("only an epoch with a partition is read");
         let ReadContext { sink, pending, lane, slot, value, .. } = context;
-        let mut out =
-            Output { sink: &mut **sink, pending, lane: *lane, slot: *slot, partition, value, made: Made::default() };
+        let mut out = Output {
+            sink: &mut **sink,
+            pending,
+            lane: *lane,
+            slot: *slot,
+            partition,
+            leave_out: false,
+            value,
+            made: Made::default(),
+        };
         let result = flush(&mut self.pipeline, self.cursor, &mut out).map_err(TailError::from);
         let made = out.made;
         let slot_used = self.enter(*slot, &made, result.is_err());

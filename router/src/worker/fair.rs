@@ -165,6 +165,18 @@ impl Fair {
         self.share(namespace).rate.get_or_insert_with(bucket);
     }
 
+    /// A namespace's rate, in bytes of log files a second, if it has one.
+    pub(super) fn rate_bytes_per_second(&self, namespace: &Namespace) -> Option<u64> {
+        self.shares.get(namespace)?.rate.as_ref().map(|bucket| bucket.bytes_per_second)
+    }
+
+    /// What was read was not sent: its namespace may read as much again.
+    pub(super) fn refund(&mut self, namespace: &Namespace, bytes: u64) {
+        if let Some(bucket) = &mut self.share(namespace).rate {
+            bucket.tokens = bucket.tokens.saturating_add_unsigned(bytes);
+        }
+    }
+
     /// How long a namespace must wait because of its rate; none if it may read now.
     pub(super) fn wait_for_rate(&mut self, namespace: &Namespace, now: Instant) -> Option<Duration> {
         self.shares.get_mut(namespace)?.rate.as_mut()?.wait(now)

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_contract::{record::LossReason, topic::TopicName};
+use fairlead_contract::{
+    record::LossReason,
+    topic::{Delivery, TopicName},
+};
 
 use super::owed::OwedNotice;
 
@@ -59,6 +62,8 @@ pub struct Instance {
     pub queued: bool,
     /// Notices that Kafka does not have yet, in order.
     pub owed: Vec<OwedNotice>,
+    /// Whether its lines may be left out to keep up.
+    pub delivery: Delivery,
     /// The counters of its namespace.
     pub counters: NamespaceMetrics,
 }
@@ -82,6 +87,7 @@ impl Instance {
             has_names: false,
             queued: false,
             owed: Vec::new(),
+            delivery: Delivery::AtLeastOnce,
             counters,
         }
     }

@@ -353,7 +353,9 @@ impl Worker {
                 self.fair.set_rate(&namespace, rate, Instant::now());
             }
             let counters = self.parts.metrics.namespace(&namespace);
-            self.instances.insert(key.clone(), Instance::new(key.clone(), identity, topic, counters));
+            let delivery = self.settings.topics.delivery(&namespace);
+            self.instances
+                .insert(key.clone(), Instance { delivery, ..Instance::new(key.clone(), identity, topic, counters) });
         }
         self.instances.get_mut(key)
     }

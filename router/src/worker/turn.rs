@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Instant};
 
-use fairlead_contract::record::LossReason;
+use fairlead_contract::{record::LossReason, topic::Delivery};
 use fairlead_service_kit::telemetry::field;
 use tracing::{error, warn};
 
@@ -13,6 +13,9 @@ use crate::{
     produce::{Refusal, Slot},
     tail::{Epoch, ReadContext, Step, TailError, Turn},
 };
+
+/// How much of what a namespace may read may wait in one container's files before lines are left out, where that is allowed.
+const BACKLOG_SECONDS_MAX: u64 = 10;
 
 /// What becomes of an instance after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,16 +95,33 @@ impl Worker {
         if places.is_empty() && !instance.owes_unsent() {
             return Ok(Next::Sleep);
         }
-        let partitions = self.may_send(key)?;
+        let (partitions, leave_out) = self.may_send(key)?;
         let mut next = self.send_owed(key, partitions);
         for place in places {
-            next = next.max(self.turn_of_epoch(key, place, partitions));
+            next = next.max(self.turn_of_epoch(key, place, partitions, leave_out));
         }
         Ok(next)
     }
 
-    /// Whether records of an instance may be sent now; gives the number of its topic's partitions.
-    fn may_send(&mut self, key: &InstanceKey) -> Result<i32, Hold> {
+    /// Whether so much of an instance waits that its namespace, which may lose lines to keep up, has to.
+    fn must_leave_out(&self, key: &InstanceKey) -> bool {
+        let Some(instance) = self.instances.get(key).filter(|instance| instance.delivery == Delivery::BestEffort)
+        else {
+            return false;
+        };
+        let rate = self.fair.rate_bytes_per_second(&instance.identity.namespace);
+        let unread = |epoch: &Epoch| -> u64 {
+            let bytes = |link: u32| self.held.stat(key, link).map_or(0, |stat| stat.bytes);
+            let files = epoch.files.iter().filter(|file| file.state.place >= epoch.cursor.file);
+            let all: u64 = files.map(|file| file.state.complete.unwrap_or_else(|| bytes(file.state.link))).sum();
+            all.saturating_sub(epoch.cursor.offset)
+        };
+        let waits: u64 = instance.epochs.iter().filter(|epoch| !epoch.read_out).map(unread).sum();
+        rate.is_some_and(|rate| waits > rate.saturating_mul(BACKLOG_SECONDS_MAX))
+    }
+
+    /// Whether records of an instance may be sent now; gives the number of its topic's partitions, and whether its lines are to be left out.
+    fn may_send(&mut self, key: &InstanceKey) -> Result<(i32, bool), Hold> {
         let now = Instant::now();
         let Some(instance) = self.instances.get(key) else { return Err(Hold::Topic) };
         let topic = &instance.topic;
@@ -109,25 +129,35 @@ impl Worker {
         if !self.fair.has_credit(&instance.identity.namespace) {
             return Err(Hold::Deliveries);
         }
-        if let Some(wait) = self.fair.wait_for_rate(&instance.identity.namespace, now) {
+        let wait = self.fair.wait_for_rate(&instance.identity.namespace, now);
+        let leave_out = wait.is_some() && self.must_leave_out(key);
+        if let Some(wait) = wait.filter(|_| !leave_out) {
             return Err(Hold::Until(now + wait));
         }
         self.lanes.set_batch_bytes_max(topic, self.parts.destinations.message_bytes_max(topic), now);
         match self.lanes.choose(topic, self.parts.sink.as_mut()) {
-            Some(_) => Ok(partitions),
+            Some(_) => Ok((partitions, leave_out)),
             // Nothing of it is on its way, so no report would wake it.
             None if self.lanes.is_drained(topic) => Err(Hold::Until(now + IDLE_WAIT)),
             None => Err(Hold::Deliveries),
         }
     }
 
-    fn turn_of_epoch(&mut self, key: &InstanceKey, place: usize, partitions: i32) -> Next {
+    fn turn_of_epoch(&mut self, key: &InstanceKey, place: usize, partitions: i32, leave_out: bool) -> Next {
         match self.may_read(key, place, partitions) {
             Ok(()) => {}
             Err(next) => return next,
         }
-        let Some((turn, slot)) = self.with_epoch(key, place, Epoch::step) else { return Next::Sleep };
+        let step = |epoch: &mut Epoch, context: &mut ReadContext<'_>| {
+            context.leave_out = leave_out;
+            epoch.step(context)
+        };
+        let Some((turn, slot)) = self.with_epoch(key, place, step) else { return Next::Sleep };
         self.account(key, place, slot, &turn.made, turn.slot_used);
+        if leave_out && let Some(instance) = self.instances.get(key) {
+            // A rate is for what is sent.
+            self.fair.refund(&instance.identity.namespace, turn.made.passed_bytes);
+        }
         if self.awaits_store(key, place) {
             self.urgent = true;
             self.dirty.insert(key.clone());
@@ -228,6 +258,7 @@ impl Worker {
             lane,
             slot,
             limits,
+            leave_out: false,
             now: Instant::now(),
         };
         let turn = act(epoch, &mut context);
@@ -389,7 +420,7 @@ impl Worker {
             })
             .collect();
         for (key, place) in overdue {
-            if let Ok(partitions) = self.may_send(&key)
+            if let Ok((partitions, _)) = self.may_send(&key)
                 && self.may_read(&key, place, partitions).is_ok()
                 && let Some((turn, slot)) = self.with_epoch(&key, place, Epoch::flush_overdue)
             {

@@ -1,5 +1,6 @@
 //! What a team is told of its lines: gaps, bad lines, lines cut short, ends; and that the router's account is even.
 
+use fairlead_contract::topic::{Delivery, TopicRule};
 use prometheus_client::encoding::text::encode;
 
 use super::*;
@@ -180,6 +181,61 @@ fn a_line_that_is_cut_off_says_so() {
     assert_eq!(notices[0].bytes, Some(3));
     let seqs: Vec<_> = records(&stored).iter().map(|value| Record::parse(value).unwrap().fairlead.seq).collect();
     assert_eq!(seqs, [0, 2]);
+}
+
+/// A node whose namespace has a rate of 64 KiB a second.
+fn with_rate(delivery: Delivery) -> Node {
+    let mut node = Node::new();
+    let rule = TopicRule {
+        namespaces: vec!["payments".to_owned()],
+        topic: Some("logs.{namespace}".to_owned()),
+        rate_bytes_per_second: Some(64 << 10),
+        delivery,
+        ..TopicRule::default()
+    };
+    node.settings.topics = TopicMap::new("logs.{namespace}", &[rule]).unwrap();
+    node
+}
+
+#[test]
+fn a_rate_leaves_out_the_oldest_lines_only_where_it_may_and_says_which() {
+    let mut node = with_rate(Delivery::BestEffort);
+    let line = format!("{TIME} stdout F {}\n", "x".repeat(1_000));
+    node.write("0.log", line.repeat(2_000).as_bytes());
+    node.start();
+    node.sink.borrow_mut().acknowledge_all = true;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.sink.borrow().stored.iter().filter(|sent| is_notice(&sent.value)).count() == 0 {
+        assert!(Instant::now() < deadline, "nothing is left out");
+        node.rounds(1);
+    }
+    even(&node, "throttled");
+    let stored: Vec<_> = node.sink.borrow().stored.iter().map(|sent| sent.value.clone()).collect();
+    let notices = notices(&stored);
+    let left_out: u64 = notices.iter().map(|notice| notice.lines.unwrap()).sum();
+    assert!(notices.iter().all(|notice| notice.kind == NoticeKind::Throttled), "{notices:?}");
+    // Ten seconds of the rate may wait: 655,360 bytes of 2,064,000, and a read more or less.
+    assert!((1_000..1_700).contains(&left_out), "{left_out}");
+    let covered: BTreeSet<_> =
+        records(&stored).iter().map(|value| Record::parse(value).unwrap().fairlead.seq).collect();
+    let announced: BTreeSet<_> =
+        notices.iter().flat_map(|notice| notice.seq..notice.seq + notice.lines.unwrap()).collect();
+    let highest = covered.iter().chain(&announced).max().unwrap();
+    assert_eq!(covered.union(&announced).count() as u64, highest + 1, "covered and announced join without a hole");
+    assert!(covered.is_disjoint(&announced));
+}
+
+#[test]
+fn a_rate_alone_delays_and_loses_nothing() {
+    let mut node = with_rate(Delivery::AtLeastOnce);
+    node.write("0.log", format!("{TIME} stdout F {}\n", "x".repeat(1_000)).repeat(400).as_bytes());
+    node.start();
+    node.sink.borrow_mut().acknowledge_all = true;
+    node.rounds(40);
+    let early = node.sink.borrow().stored.len();
+    assert!(early < 400, "the rest waits: {early}");
+    let stored = node.finish_all();
+    assert_eq!((records(&stored).len(), notices(&stored).len()), (400, 0));
 }
 
 /// The account of one namespace as a scrape shows it: read = acknowledged + left out + lost + in hand.
