@@ -135,7 +135,10 @@ pub fn ends(origin: &Origin, counts: &[Count; 3], end: Option<&Break>) -> Vec<(u
             }
         }
     };
-    let mut notices: Vec<_> = (0..3).filter(|fd| !counts[*fd].is_none()).map(|fd| (fd, said(fd, counts[fd]))).collect();
+    let keeps_all = end.is_none_or(|end| matches!(end.reason, LossReason::TopicChanged | LossReason::GrammarChanged));
+    // Where lines may be missing they may be of either stream.
+    let is_told = |fd: usize| !counts[fd].is_none() || (fd > 0 && !keeps_all);
+    let mut notices: Vec<_> = (0..3).filter(|fd| is_told(*fd)).map(|fd| (fd, said(fd, counts[fd]))).collect();
     if notices.is_empty() && end.is_some() {
         notices.push((1, said(1, counts[1])));
     }

@@ -82,7 +82,14 @@ impl Worker {
     fn take_up_epoch(&mut self, key: &InstanceKey, mut state: EpochState, links: &BTreeSet<u32>, ended_clean: bool) {
         if std::mem::take(&mut state.abandoned) {
             state.files.pop();
-            state.finished |= state.files.last().is_none_or(|file| file.place < state.at.lowest().file);
+            let over = state.files.last().is_none_or(|file| file.place < state.at.lowest().file);
+            if over
+                && !state.finished
+                && let Some(Break { reason, next }) = state.broken.clone()
+            {
+                self.owe_end(key, &state, Some(reason), next.as_deref());
+            }
+            state.finished |= over;
         }
         let lowest = state.at.lowest().file;
         let lost =

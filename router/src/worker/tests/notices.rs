@@ -21,6 +21,11 @@ fn gap(fd: &str, seq: u64, lines: Option<u64>, reason: LossReason) -> Said {
     (NoticeKind::Gap, fd.to_owned(), seq, lines, Some(reason))
 }
 
+/// A gap of unknown size: it may be of either stream.
+fn both(seq: u64, reason: LossReason) -> [Said; 2] {
+    [gap("1", seq, None, reason), gap("2", 0, None, reason)]
+}
+
 fn remove_pod(node: &Node) {
     fs::remove_dir_all(node.settings.pods_dir.join(POD)).unwrap();
 }
@@ -102,7 +107,7 @@ fn a_rotation_that_was_missed_is_a_gap_of_unknown_size() {
     node.start();
     let stored = node.finish_all();
     let notices = notices(&stored);
-    assert_eq!(said(&notices), [gap("1", 2, None, LossReason::CannotFollow)]);
+    assert_eq!(said(&notices), both(2, LossReason::CannotFollow));
     let next = notices[0].next_source.as_deref().unwrap();
     let sources: Vec<_> =
         stored.iter().map(|value| Record::parse(value).unwrap().fairlead.source.into_owned()).collect();
@@ -118,8 +123,23 @@ fn a_file_that_was_cut_short_is_a_gap() {
     OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
     node.lines("0.log", 5, 2);
     let stored = node.finish_all();
-    assert_eq!(said(&notices(&stored)), [gap("1", 5, None, LossReason::Truncated)]);
+    assert_eq!(said(&notices(&stored)), both(5, LossReason::Truncated));
     assert_eq!(logs(&stored), expected(7));
+}
+
+#[test]
+fn a_gap_that_was_not_delivered_before_a_crash_is_told_after_it() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.rounds(4);
+    OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
+    node.lines("0.log", 2, 1);
+    node.rounds(4);
+    node.kill(1);
+    node.start();
+    let stored = node.finish_all();
+    assert_eq!(said(&notices(&stored)), both(0, LossReason::Truncated));
 }
 
 #[test]
@@ -135,7 +155,7 @@ fn records_of_a_truncated_file_that_fail_are_announced_and_counted() {
     node.settle();
     even(&node, "truncated");
     let stored = node.finish_all();
-    assert_eq!(said(&notices(&stored)), [gap("1", 0, None, LossReason::Truncated)]);
+    assert_eq!(said(&notices(&stored)), both(0, LossReason::Truncated));
     assert_eq!(logs(&stored), ["line 3"]);
 }
 
