@@ -102,19 +102,19 @@ pub struct Config {
 
 /// What a command needs that reads topics and no files: the `kafka` and `topics` blocks, wherever it runs.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct TopicsOnly {
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
     /// Namespace to topic.
     pub topics: TopicMap,
 }
 
-impl Reach {
+impl TopicsOnly {
     /// Reads defaults, file and environment.
     ///
     /// # Errors
     /// All faults of these blocks at once; those of others are of no matter here.
-    pub fn load(file: Option<&Path>) -> Result<Reach, Faults> {
+    pub fn load(file: Option<&Path>) -> Result<TopicsOnly, Faults> {
         let mut source = config_source::load(PREFIX, file)?;
         source.include(topics::FILE_KEY, topics::KEY);
         let mut reader = source.reader();
@@ -126,7 +126,7 @@ impl Reach {
             |key: &str| [topics::KEY, topics::FILE_KEY, "kafka"].contains(&key.split(['.', '[']).next().unwrap_or(key));
         faults.retain(|fault| matters(&fault.key));
         match (kafka, topics) {
-            (Some(kafka), Some(topics)) if faults.is_empty() => Ok(Reach { kafka, topics: topics.map }),
+            (Some(kafka), Some(topics)) if faults.is_empty() => Ok(TopicsOnly { kafka, topics: topics.map }),
             _ => Err(Faults(faults)),
         }
     }

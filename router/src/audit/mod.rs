@@ -37,7 +37,7 @@ use self::{
     report::{Report, RowReport, Summary, TopicReport},
     topic::TopicAudit,
 };
-use crate::config::Reach;
+use crate::config::TopicsOnly;
 
 pub use verdict::Verdict;
 
@@ -179,14 +179,14 @@ pub enum AuditError {
 
 /// Audits, prints, and gives the exit code.
 pub fn run(arguments: &Arguments) -> u8 {
-    let reach = match Reach::load(arguments.config.as_deref()) {
-        Ok(reach) => reach,
+    let config = match TopicsOnly::load(arguments.config.as_deref()) {
+        Ok(config) => config,
         Err(faults) => {
             say(&mut std::io::stderr(), &format!("{faults}\n"));
             return NOT_AUDITED;
         }
     };
-    match audit(arguments, &reach) {
+    match audit(arguments, &config) {
         Ok((text, wrong)) => {
             say(&mut std::io::stdout(), &text);
             if wrong { WRONG } else { WELL }
@@ -199,13 +199,13 @@ pub fn run(arguments: &Arguments) -> u8 {
 }
 
 /// What is printed, and whether anything is wrong.
-fn audit(arguments: &Arguments, reach: &Reach) -> Result<(String, bool), AuditError> {
-    let topics = topics(arguments, &reach.topics)?;
+fn audit(arguments: &Arguments, config: &TopicsOnly) -> Result<(String, bool), AuditError> {
+    let topics = topics(arguments, &config.topics)?;
     let mut explanation = arguments.explain.as_deref().map(Explanation::new);
-    let reader = Reader::new(&reach.kafka)?;
+    let reader = Reader::new(&config.kafka)?;
     let (mut reports, mut summary) = (Vec::new(), Summary::default());
     for topic in topics {
-        let report = audit_topic(arguments, &reach.topics, &reader, topic, &mut explanation)?;
+        let report = audit_topic(arguments, &config.topics, &reader, topic, &mut explanation)?;
         summary.add(&report.summary);
         reports.push(report);
     }
