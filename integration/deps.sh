@@ -6,6 +6,15 @@ set -eu
 build="gcc g++ libc6-dev make pkg-config libssl-dev"
 tests="curl git conmon openjdk-17-jdk-headless maven chromium chromium-driver"
 
+# Go, for the kubelet's own rotation code: Debian's if it is new enough.
+if ! go env GOVERSION 2>/dev/null | grep -Eq '^go1\.(2[4-9]|[3-9][0-9])'; then
+    if apt-cache policy golang-go 2>/dev/null | grep -Eq 'Candidate: 2:1\.(2[4-9]|[3-9][0-9])'; then
+        tests="$tests golang-go"
+    else
+        echo "Go 1.24 or newer is not here and not in Debian's packages: the kubelet's rotation is left out of the tests" >&2
+    fi
+fi
+
 missing() {
     for package in "$@"; do
         dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf '%s ' "$package"

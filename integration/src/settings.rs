@@ -32,6 +32,8 @@ pub struct RouterSettings {
     pub admin_port: u16,
     /// Further keys of `logs`, each `key: value`.
     pub logs: Vec<String>,
+    /// Keys of `hold`, each `key: value`.
+    pub hold: Vec<String>,
     /// Further top-level lines.
     pub extra: Vec<String>,
 }
@@ -59,6 +61,9 @@ impl RouterSettings {
             self.template, self.partitions
         );
         let _ = write!(text, "kubernetes: {{enabled: false}}\nadmin: {{listen: \"127.0.0.1:{}\"}}\n", self.admin_port);
+        if !self.hold.is_empty() {
+            let _ = writeln!(text, "hold: {{{}}}", self.hold.join(", "));
+        }
         text.push_str(&lines(&self.extra));
         text
     }

@@ -40,6 +40,8 @@ pub struct Wishes {
     pub router_logs: Vec<String>,
     /// Further keys of the router's `kafka`.
     pub router_kafka: Vec<String>,
+    /// Keys of the router's `hold`.
+    pub router_hold: Vec<String>,
     /// Further top-level lines of the router's file.
     pub router_extra: Vec<String>,
     /// Where logs and state are; none for the scratch folder.
@@ -104,6 +106,8 @@ impl Stage {
             partitions: wishes.partitions.max(1),
             admin_port: free_port(),
             logs: wishes.router_logs.clone(),
+            // However full this machine's disk is, nothing is released for it.
+            hold: [vec!["free_min: 0%".to_owned()], wishes.router_hold.clone()].concat(),
             extra: wishes.router_extra.clone(),
         };
         let port = free_port();

@@ -48,6 +48,11 @@ impl Witness {
         witness
     }
 
+    /// Whose lines they are.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Physical lines in all, bad ones too.
     pub fn total(&self) -> u64 {
         self.streams.iter().map(|lines| lines.len() as u64).sum::<u64>() + self.bad

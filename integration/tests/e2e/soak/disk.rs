@@ -13,13 +13,18 @@ use fairlead_integration::mounts::Mount;
 use fairlead_integration::soak::{Case, Witness, pick};
 use fairlead_integration::stage::{Stage, Wishes};
 use fairlead_integration::wait::{pace, wait_until};
+use fairlead_integration::workload::Script;
+
+use super::pods::Pod;
 
 const NAMESPACE: &str = "payments";
 const ROTATE_BYTES: u64 = 200 << 10;
 
+/// Two containers whose every byte is known, and one that a real log writer writes: what it can of it, and half of a line
+/// where the disk takes no more.
 #[test]
 fn full_loses_nothing_that_was_written() {
-    if !Kind::ApacheKafka.usable() | !Component::Mounts.usable() {
+    if !super::usable() | !Component::Mounts.usable() {
         return;
     }
     let _turn = crate::turn();
@@ -27,8 +32,11 @@ fn full_loses_nothing_that_was_written() {
     let disk = Mount::memory(pick(24, 48)).unwrap();
     let wishes = Wishes { place: Some(disk.path().to_path_buf()), ..Wishes::default() };
     let mut stage = Stage::started_with(Kind::ApacheKafka, &wishes).unwrap();
-    let mut logs: Vec<KeptLog> = (0..3).map(|pod| log(stage.pods(), pod)).collect();
-    for round in 0..pick(3, 40) {
+    let mut logs: Vec<KeptLog> = (0..2).map(|pod| log(stage.pods(), pod)).collect();
+    let rounds = pick(3, 40);
+    let script = Script { name: "conmon".to_owned(), lines: 800 * rounds, burst: 20, pause: Duration::from_millis(40) };
+    let mut pod = Pod::start(&stage, NAMESPACE, script);
+    for round in 0..rounds {
         write_for(&mut logs, Duration::from_millis(500));
         disk.fill().unwrap();
         write_for(&mut logs, Duration::from_millis(500));
@@ -40,7 +48,9 @@ fn full_loses_nothing_that_was_written() {
         disk.free().unwrap();
     }
     write_for(&mut logs, Duration::from_millis(500));
-    prove(case, &stage, logs);
+    pod.conmon.wait(Duration::from_secs(60)).unwrap();
+    let bytes = std::fs::read(pod.conmon.log()).unwrap();
+    prove(case, &stage, logs, vec![Witness::new(&pod.identity, &[bytes])]);
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn state_folder_read_only_for_a_time_loses_nothing() {
         stage.router.start_ready().unwrap();
     }
     write_for(&mut logs, Duration::from_millis(500));
-    prove(case, &stage, logs);
+    prove(case, &stage, logs, Vec::new());
 }
 
 fn log(pods: &Path, pod: usize) -> KeptLog {
@@ -100,13 +110,19 @@ fn write_for(logs: &mut [KeptLog], time: Duration) {
     }
 }
 
-fn prove(case: Case, stage: &Stage, logs: Vec<KeptLog>) {
-    let witnesses: Vec<Witness> = logs.iter().map(|log| Witness::new(&log.identity, &log.files)).collect();
+fn prove(case: Case, stage: &Stage, logs: Vec<KeptLog>, mut witnesses: Vec<Witness>) {
+    witnesses.extend(logs.iter().map(|log| Witness::new(&log.identity, &log.files)));
     // A line of which the disk took a part may be the last: it can be judged when its pod is gone.
     for log in &logs {
         wait_until("the live file to be held", Duration::from_secs(30), || log.is_held()).unwrap();
         log.remove_pod().unwrap();
     }
     drop(logs);
+    for witness in &witnesses {
+        let folder = witness.identity().pod_folder(stage.pods());
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
     super::prove_bytes(case, stage, &[(NAMESPACE, &witnesses)]);
 }
