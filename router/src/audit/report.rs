@@ -162,6 +162,8 @@ pub struct SourceReport {
     pub repeats_unmarked: u64,
     /// Repeats whose content could not be compared.
     pub not_compared: u64,
+    /// Whether its beginning lies in the topic that its namespace had before.
+    pub came_from_elsewhere: bool,
     /// What is missing at the beginning because the topic begins later.
     pub head: Option<HoleReport>,
     /// What is missing otherwise, the first few.
@@ -322,6 +324,7 @@ impl SourceReport {
             repeats: state.counts.repeats,
             repeats_unmarked: state.counts.unmarked,
             not_compared: state.counts.not_compared,
+            came_from_elsewhere: state.came_from_elsewhere,
             head: judgement.head.as_ref().map(HoleReport::new),
             holes: judgement.holes.iter().take(HOLES_MAX).map(HoleReport::new).collect(),
             hole_count: judgement.holes.len() as u64,

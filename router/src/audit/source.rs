@@ -143,6 +143,8 @@ pub struct SourceState {
     pub announcements: Vec<(Told, Spot)>,
     /// Notices of lines that may be missing, nobody knows how many.
     pub of_unknown_size: u64,
+    /// Whether its beginning lies in the topic that its namespace had before.
+    pub came_from_elsewhere: bool,
     /// The highest total that was stated as its end, or as where another run goes on.
     pub end: Option<u64>,
     /// The highest number at which nobody knows how many lines are lost.
@@ -194,6 +196,7 @@ impl SourceState {
             counts: Counts::default(),
             announcements: Vec::new(),
             of_unknown_size: 0,
+            came_from_elsewhere: false,
             end: None,
             broken_off: None,
             accounted: Ranges::default(),
@@ -240,6 +243,7 @@ impl SourceState {
                 self.accounted.add(told.seq, end, spot);
                 self.announced.add(told.seq, end, ());
                 self.of_unknown_size += u64::from(!known && told.is_of_unknown_size());
+                self.came_from_elsewhere |= told.reason == Some(LossReason::TopicChanged);
                 match (&told.next_source, told.lines) {
                     (Some(_), Some(_)) => self.end = self.end.max(Some(end)),
                     (Some(_), None) => self.broken_off = self.broken_off.max(Some(end)),
@@ -260,7 +264,7 @@ impl SourceState {
             accounted: &self.accounted,
             end: self.end,
             broken_off: self.broken_off,
-            begins_later: self.partitions.iter().any(|partition| begins_later(*partition)),
+            begins_later: self.came_from_elsewhere || self.partitions.iter().any(|partition| begins_later(*partition)),
         })
     }
 
@@ -365,7 +369,8 @@ impl SourceState {
         let end = numbers.seq.saturating_add(numbers.lines);
         let mut records_ago = None;
         match outcome {
-            Outcome::Differs => self.fault(Wrong::OtherContent, numbers.seq, end, spot),
+            // By its first number alone: that is what a notice names whose line was cut short.
+            Outcome::Differs => self.fault(Wrong::OtherContent, numbers.seq, numbers.seq, spot),
             Outcome::Unknown if repeat => self.counts.not_compared += 1,
             Outcome::Unknown => {}
             Outcome::Equal { records_ago: ago } => records_ago = ago,

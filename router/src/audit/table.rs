@@ -153,7 +153,12 @@ fn details(source: &SourceReport) -> String {
         say("said", said(told));
     }
     if let Some(head) = &source.head {
-        say("head", format!("{} before the beginning of the topic's log{}", missing(head), beside(head)));
+        let why = if source.came_from_elsewhere {
+            "in the topic that the namespace had before"
+        } else {
+            "before the beginning of the topic's log"
+        };
+        say("head", format!("{} {why}{}", missing(head), beside(head)));
     }
     for hole in &source.holes {
         let hint = if hole.from == 0 && hole.before.is_none() {

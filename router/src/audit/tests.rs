@@ -173,7 +173,7 @@ fn what_is_wrong_is_a_fault() {
     };
     let (r0, r1) = (line(0, 1, "a"), line(1, 1, "b"));
     check(&[r0.clone(), r1.clone(), again(&line(0, 1, "x"))], &[(Wrong::OtherContent, 0, 1)]);
-    check(&[r0.clone(), r1.clone(), again(&line(0, 2, "ax"))], &[(Wrong::OtherContent, 0, 2)]);
+    check(&[r0.clone(), r1.clone(), again(&line(0, 2, "ax"))], &[(Wrong::OtherContent, 0, 1)]);
     check(&[r0.clone(), r1.clone(), again(&line(0, 2, "ab"))], &[]);
     // Joined otherwise than before is no producer's repeat.
     check(&[r0.clone(), r1.clone(), line(0, 2, "ab")], &[(Wrong::UnmarkedRepeat, 0, 2)]);
@@ -182,6 +182,7 @@ fn what_is_wrong_is_a_fault() {
     // A line whose end was cut off, as a notice says, may come with another end.
     let cut_off = notice(NoticeKind::Truncated, 0, None);
     check(&[line(0, 1, "long line"), again(&line(0, 1, "long")), cut_off.clone()], &[]);
+    check(&[line(0, 3, "long line"), again(&line(0, 3, "long")), cut_off.clone()], &[]);
     check(&[r0.clone(), r1.clone(), again(&line(1, 1, "x")), cut_off], &[(Wrong::OtherContent, 1, 2)]);
 }
 
@@ -211,6 +212,25 @@ fn a_topic_that_begins_later_hides_beginnings_and_nothing_else() {
     check(&[line(5, 1, "a"), line(7, 1, "b")], 40, Verdict::Hole);
     check(&[line(0, 1, "a"), line(1, 1, "b")], 40, Verdict::Open);
     check(&[end(9)], 40, Verdict::Head);
+}
+
+#[test]
+fn a_run_that_ended_in_another_topic_is_no_hole() {
+    let map = TopicMap::default();
+    let mut audit = TopicAudit::new(TopicName::parse("logs.payments").unwrap(), &map, 10);
+    let mut told = Vec::new();
+    let notice = Notice {
+        lines: Some(0),
+        reason: Some(LossReason::TopicChanged),
+        next_source: Some("u/api/0/f/1".into()),
+        ..Notice::new(NoticeKind::Gap, SOURCE, 40)
+    };
+    encode_notice(&mut told, &head("payments"), &notice, false, (1_795_255_200, 0));
+    audit.take(&Raw { partition: 0, offset: 0, sent_ms: 0, key: KEY, value: Some(&told) }, &mut |_, _, _| {}).unwrap();
+    let report = TopicReport::new(&audit, &[Span { partition: 0, from: 0, to: 1 }], false);
+    assert_eq!((only_source(&report).verdict, report.summary.is_wrong()), (Verdict::Head, false));
+    let text = table::report(&Report { summary: report.summary.clone(), topics: vec![report] }, true);
+    assert!(text.contains("head  u/api/0/e/1: 0-39 (40 lines) in the topic that the namespace had before"), "{text}");
 }
 
 #[test]
