@@ -14,7 +14,7 @@ use crate::{
     pipeline::{Break, Pipeline},
 };
 
-use super::{Count, Place, Positions, Source, is_gzip, read::LongLine};
+use super::{Count, Place, Positions, Source, is_gzip, read::LongLine, seen::Seen};
 
 const GUARD_BYTES: u64 = 256;
 const EPOCH_ID_BYTES: usize = 10;
@@ -89,6 +89,8 @@ pub struct Epoch {
     pub(super) entered: Positions,
     pub(super) open: Option<(u32, Source)>,
     pub(super) long: Option<LongLine>,
+    /// What was read of the file at the furthest place, to know it again.
+    pub(super) seen: Seen,
     /// How far a newline was looked for in vain, from the cursor on.
     pub(super) scanned: u64,
 }
@@ -118,6 +120,7 @@ impl Epoch {
             entered: state.at,
             open: None,
             long: None,
+            seen: Seen::default(),
             scanned: 0,
         }
     }
@@ -211,6 +214,26 @@ impl Epoch {
         }
     }
 
+    /// The proof that is stored for a file that is read, or was.
+    ///
+    /// # Errors
+    /// The error of reading the file.
+    pub fn guard(&self, file: &File, place: Place) -> io::Result<Guard> {
+        let is_as_read = is_gzip(file)? || self.seen.holds(file, place.file)?;
+        if is_as_read { take_guard(file, place) } else { Ok(no_guard(place)) }
+    }
+
+    /// A file that is taken up was found to be the one that the guard was taken of: from now on it is known by that.
+    ///
+    /// # Errors
+    /// The error of reading the file.
+    pub fn known_by(&mut self, file: &File, guard: &Guard) -> io::Result<()> {
+        if !is_gzip(file)? {
+            self.seen = Seen::of(file, Place { file: guard.place, offset: guard.offset })?;
+        }
+        Ok(())
+    }
+
     /// Closes the descriptor: an idle file costs none.
     pub fn close(&mut self) {
         self.open = None;
@@ -285,11 +308,16 @@ impl Epoch {
     }
 }
 
+/// The proof of a file that does not hold any more what was read of it: no file is the same as that one.
+fn no_guard(place: Place) -> Guard {
+    Guard { place: place.file, offset: i64::MAX as u64, checksum: 0, born: None }
+}
+
 /// Takes the proof that a file is known again by: its birth, and a checksum of what stands before an offset.
 ///
 /// # Errors
 /// The error of reading the file.
-pub fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
+fn take_guard(file: &File, place: Place) -> io::Result<Guard> {
     // At its beginning a file has little before the offset: what it begins with is as good a proof, as far as it is written.
     let begun = file.metadata()?.len().min(GUARD_BYTES);
     guard_before(file, Place { offset: place.offset.max(begun), ..place })

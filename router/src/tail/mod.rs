@@ -7,9 +7,10 @@
 mod epoch;
 mod place;
 mod read;
+mod seen;
 mod source;
 
-pub use epoch::{Epoch, EpochFile, is_same, new_epoch_id, take_guard};
+pub use epoch::{Epoch, EpochFile, is_same, new_epoch_id};
 pub use place::{Count, Place, Positions, StreamPosition};
 pub use read::{ReadContext, Step, TailError, Turn};
 pub use source::{Source, content_bytes_low, is_gzip};

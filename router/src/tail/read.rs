@@ -143,6 +143,15 @@ impl Epoch {
             Err(source) => return Err(run.failed(self.files[index].state.link, source)),
         };
         let bytes = &buffer[..got];
+        // Asked behind the read: what was read before the file was cut is good.
+        if let Source::Plain(file) = file
+            && !self
+                .seen
+                .holds(file, self.cursor.file)
+                .map_err(|source| run.failed(self.files[index].state.link, source))?
+        {
+            return Ok(Step::Truncated);
+        }
         if let Some(long) = self.long {
             return if got == 0 { Ok(Step::Truncated) } else { self.read_long(long, bytes, run, out) };
         }
@@ -172,6 +181,7 @@ impl Epoch {
             self.cursor.offset += end as u64 + 1;
             rest = &rest[end + 1..];
         }
+        self.seen.note(self.cursor, bytes);
         out.made.passed_bytes += bytes.len() as u64;
         Ok(())
     }
@@ -221,6 +231,7 @@ impl Epoch {
             self.pipeline.push(long.stream, content, run.now, run.limits, out)?;
         }
         self.cursor.offset += content.len() as u64;
+        self.seen.note(self.cursor, content);
         out.made.passed_bytes += content.len() as u64;
         if self.cursor.offset == long.end {
             if long.wanted {

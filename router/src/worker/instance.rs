@@ -15,7 +15,7 @@ use crate::{
     hold::HeldFolder,
     metrics::NamespaceMetrics,
     pipeline::{Break, Identity, Origin, Pipeline},
-    tail::{Epoch, Place, take_guard},
+    tail::{Epoch, Place},
 };
 
 /// A held file of the instance.
@@ -149,7 +149,7 @@ impl Instance {
             let link = epoch.file_at(place.file).map(|file| file.state.link);
             let file = link.filter(|_| !epoch.finished).and_then(|link| held.file(&key, link).ok());
             // Without a guard the position still holds; it only cannot be checked against a truncation while we were away.
-            epoch.state(file.and_then(|file| take_guard(&file, place).ok()))
+            epoch.state(file.and_then(|file| epoch.guard(&file, place).ok()))
         });
         InstanceState {
             epochs: epochs.collect(),
@@ -166,6 +166,9 @@ impl Instance {
         for epoch in &mut self.epochs {
             epoch.stored = epoch.acknowledged;
             epoch.stored_finished = epoch.finished;
+            if epoch.stored_finished {
+                epoch.files.retain(|file| self.links.contains_key(&file.state.link));
+            }
             waited |= std::mem::take(&mut epoch.awaits_store);
         }
         self.epochs.retain(|epoch| !epoch.stored_finished || !epoch.files.is_empty() || !epoch.ledger.is_empty());

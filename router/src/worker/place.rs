@@ -103,6 +103,9 @@ impl Worker {
         let last = instance.growing().and_then(|epoch| epoch.last_link());
         let last_name = last.and_then(|link| instance.links.get(&link)).and_then(|link| link.name.clone());
         let is_first = instance.epochs.is_empty();
+        // What was held, was lost and is held again may repeat what was sent: only an epoch that begins with it can mark it.
+        let bytes_at_start = |link: &u32| instance.links.get(link).map_or(0, |link| link.bytes_at_start);
+        let read_before = instance.lost_links && unplaced.iter().any(|link| bytes_at_start(link) > 0);
         let mut order =
             order(&new, last_name.as_deref(), &instance.names, key.restart, &events, gapless && last.is_some());
         if matches!(order, Order::Breaks(_)) && !(skip && is_first) {
@@ -110,7 +113,7 @@ impl Worker {
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
         match order {
-            Order::Follows(links) if last.is_some() => {
+            Order::Follows(links) if last.is_some() && !read_before => {
                 if let Some(epoch) = instance.growing() {
                     links.into_iter().for_each(|link| epoch.append(link));
                 }

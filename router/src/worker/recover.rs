@@ -81,7 +81,9 @@ impl Worker {
 
     fn take_up_epoch(&mut self, key: &InstanceKey, mut state: EpochState, links: &BTreeSet<u32>, ended_clean: bool) {
         if std::mem::take(&mut state.abandoned) {
-            state.files.pop();
+            if state.files.pop().is_some_and(|file| !links.contains(&file.link)) {
+                self.instances.entry(key.clone()).and_modify(|instance| instance.lost_links = true);
+            }
             let over = state.files.last().is_none_or(|file| file.place < state.at.lowest().file);
             if over
                 && !state.finished
@@ -102,6 +104,8 @@ impl Worker {
             return;
         }
         if lost {
+            // What the kubelet still has of it is read again.
+            self.instances.entry(key.clone()).and_modify(|instance| instance.lost_links = true);
             let left: Vec<_> = state.files.iter().filter(|file| file.place >= lowest).map(|file| file.link).collect();
             self.begin_again(key, &left, &state, Reason::LinkLost);
         } else if !self.is_unchanged(key, &state) {
@@ -133,6 +137,13 @@ impl Worker {
             super::place::again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start))
         };
         instance.begin(state, &self.settings.node_name, again, None);
+        let known = state.guard.as_ref().zip(instance.epochs.last_mut());
+        if let Some((guard, epoch)) = known.filter(|_| !state.finished)
+            && let Some(file) = epoch.file_at(guard.place)
+            && let Err(error) = self.held.file(key, file.state.link).and_then(|file| epoch.known_by(&file, guard))
+        {
+            warn!(source = %key, { field::ERROR } = %error, "cannot take up the proof of a held file; it is read on without");
+        }
     }
 
     /// Reads these files again from their beginning, as nothing is known of them for sure.
@@ -140,9 +151,7 @@ impl Worker {
         if links.is_empty() {
             self.owe_end(key, old, reason.loss(), None);
             warn!(source = %key, epoch = old.epoch, { field::REASON } = reason.as_str(), "an epoch ends here: its held files are gone");
-            if let Some(instance) = self.instances.get_mut(key) {
-                // What the kubelet still has of it is read again.
-                instance.lost_links = true;
+            if let Some(instance) = self.instances.get(key) {
                 self.parts.metrics.epochs_started(&instance.identity.namespace, "files_lost").inc();
             }
             return;

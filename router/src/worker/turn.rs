@@ -338,7 +338,8 @@ impl Worker {
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
         let (left, gone): (Vec<_>, Vec<_>) =
             epoch.abandon().into_iter().partition(|link| held.stat(key, *link).is_ok());
-        gone.into_iter().for_each(|link| instance.forget(link));
+        // The epoch still names the file that is gone, so that it is not taken for the one before it.
+        gone.iter().for_each(|link| _ = instance.links.remove(link));
         // What the kubelet still has of it is held anew and read again, marked.
         instance.lost_links = true;
         self.watcher.folders.push(key.pod_folder.clone());

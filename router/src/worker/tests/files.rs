@@ -170,6 +170,23 @@ fn a_truncated_file_is_never_read_under_its_old_numbers() {
 }
 
 #[test]
+fn a_file_that_is_truncated_before_a_new_router_reads_it_gets_other_numbers() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 1);
+    node.start();
+    node.rounds(3);
+    node.kill(1);
+    node.start();
+    OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
+    node.lines("0.log", 1, 1);
+    let stored = node.finish();
+    assert_eq!(logs(&stored), expected(2));
+    let sources: BTreeSet<_> =
+        stored.iter().map(|value| Record::parse(value).unwrap().fairlead.source.into_owned()).collect();
+    assert_eq!(sources.len(), 2, "what was sent before keeps its number");
+}
+
+#[test]
 fn a_topic_made_again_with_fewer_partitions_is_written_to_again() {
     let mut node = Node::new();
     node.topics.set("logs.payments", TopicState::Ready { partitions: 64 });

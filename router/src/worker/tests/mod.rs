@@ -33,7 +33,7 @@ use crate::{
     pipeline::TooLong,
     produce::{
         Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
-        fake::{FakeSink, FakeTopics},
+        fake::{FakeSink, FakeTopics, Sent},
     },
 };
 
@@ -85,6 +85,8 @@ struct Node {
     worker: Option<Worker>,
     /// What Kafka has of all routers so far.
     stored: Vec<Vec<u8>>,
+    /// The same with everything that was said of it, for as long as the node is there.
+    arrived: Vec<Sent>,
 }
 
 impl Node {
@@ -109,7 +111,7 @@ impl Node {
         };
         fs::create_dir_all(&settings.pods_dir).unwrap();
         let sink = Rc::new(RefCell::new(FakeSink::new(Arc::new(Pending::new(1)))));
-        Self { folder, settings, topics: Arc::default(), sink, worker: None, stored: Vec::new() }
+        Self { folder, settings, topics: Arc::default(), sink, worker: None, stored: Vec::new(), arrived: Vec::new() }
     }
 
     fn dir(&self) -> PathBuf {
@@ -137,8 +139,9 @@ impl Node {
         if self.worker.take().is_some() {
             let mut sink = self.sink.borrow_mut();
             sink.store_unreported(arrived);
-            let stored = sink.stored.drain(..).map(|sent| sent.value);
-            self.stored.extend(stored);
+            let stored = std::mem::take(&mut sink.stored);
+            drop(sink);
+            self.keep(stored);
         }
     }
 
@@ -146,8 +149,13 @@ impl Node {
         self.sink.borrow_mut().acknowledge_all = true;
         let drained = self.worker.take().unwrap().run(&|| true);
         assert_eq!(drained, Drained { records_left: 0, stored: true });
-        let stored = self.sink.borrow_mut().stored.drain(..).map(|sent| sent.value).collect::<Vec<_>>();
-        self.stored.extend(stored);
+        let stored = std::mem::take(&mut self.sink.borrow_mut().stored);
+        self.keep(stored);
+    }
+
+    fn keep(&mut self, stored: Vec<Sent>) {
+        self.stored.extend(stored.iter().map(|sent| sent.value.clone()));
+        self.arrived.extend(stored);
     }
 
     fn rounds(&mut self, count: usize) {
@@ -162,11 +170,16 @@ impl Node {
 
     /// Works until nothing is left to do.
     fn settle(&mut self) {
+        self.settle_for(8, Duration::from_millis(3), false);
+    }
+
+    /// Works until so many rounds in a row had nothing to do, with a wait between them; in a hurry, what is due later is due now.
+    fn settle_for(&mut self, quiet_rounds: usize, wait: Duration, hurry: bool) {
         self.sink.borrow_mut().acknowledge_all = true;
         let worker = self.worker.as_mut().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut quiet = 0;
-        while quiet < 8 {
+        while quiet < quiet_rounds {
             assert!(Instant::now() < deadline, "the worker does not come to rest: {:?}", worker.instances);
             let read = worker.round();
             let busy = read
@@ -175,7 +188,13 @@ impl Node {
                 || !worker.flying.is_empty()
                 || !worker.fair.is_quiet();
             quiet = if busy { 0 } else { quiet + 1 };
-            worker.watcher.wait(None, Duration::from_millis(3));
+            worker.watcher.wait(None, wait);
+            if hurry {
+                // What waits for a time waited long enough.
+                worker.again.values_mut().for_each(|at| *at = Instant::now());
+                worker.again_at = Instant::now();
+                worker.commit();
+            }
         }
     }
 
