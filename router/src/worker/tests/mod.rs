@@ -6,9 +6,11 @@ mod descriptor;
 mod disk;
 mod files;
 mod gzip;
+mod lessons;
 mod model;
 mod mounts;
 mod notices;
+mod rules;
 mod scale;
 
 use std::{
