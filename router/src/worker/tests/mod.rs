@@ -80,7 +80,7 @@ impl Sink for Shared {
 
 /// A node: its folders, what Kafka has, and a router that may be killed.
 struct Node {
-    folder: TempDir,
+    _folder: TempDir,
     settings: Settings,
     topics: Arc<FakeTopics>,
     sink: Rc<RefCell<FakeSink>>,
@@ -113,7 +113,15 @@ impl Node {
         };
         fs::create_dir_all(&settings.pods_dir).unwrap();
         let sink = Rc::new(RefCell::new(FakeSink::new(Arc::new(Pending::new(1)))));
-        Self { folder, settings, topics: Arc::default(), sink, worker: None, stored: Vec::new(), arrived: Vec::new() }
+        Self {
+            _folder: folder,
+            settings,
+            topics: Arc::default(),
+            sink,
+            worker: None,
+            stored: Vec::new(),
+            arrived: Vec::new(),
+        }
     }
 
     fn dir(&self) -> PathBuf {

@@ -215,7 +215,8 @@ impl Topic {
             let of_source = || self.notices.iter().filter(|notice| notice.source == source);
             let last = of_source().rfind(|notice| notice.kind == NoticeKind::EndOfStream);
             let told = last.map(|notice| (notice.seq, notice.lines, notice.bytes));
-            let is_told = told == Some((lines, Some(lines), Some(bytes))) || of_source().any(ends_run);
+            let is_told = told == Some((lines, Some(lines), Some(bytes)))
+                || self.notices.iter().any(|notice| ends_run(notice) && run_of(&notice.source) == run_of(source));
             prop_assert!(is_told, "{source} has {lines} lines of {bytes} bytes, and its end says {told:?}");
         }
         Ok(())
@@ -223,11 +224,19 @@ impl Topic {
 
     fn is_announced(&self, source: &str, seq: u64) -> bool {
         self.notices.iter().any(|notice| {
-            let run_ends = ends_run(notice) && notice.seq <= seq;
+            // A run that ends does so for all its streams; what is said of one of them stands for those of which nothing was known.
+            let same_source = notice.source == source;
+            let run_ends =
+                ends_run(notice) && run_of(&notice.source) == run_of(source) && (!same_source || notice.seq <= seq);
             let announced = notice.announced().is_some_and(|(from, to)| (from..to).contains(&seq));
-            notice.source == source && (run_ends || announced)
+            run_ends || (same_source && announced)
         })
     }
+}
+
+/// A source without its stream.
+fn run_of(source: &str) -> &str {
+    source.rsplit_once('/').map_or(source, |(run, _)| run)
 }
 
 /// Whether a source ends with a notice: how many lines are missing is not known, or they go on under another source.

@@ -207,6 +207,10 @@ impl Play {
         self.unpark();
         self.node.settle_for(3, Duration::ZERO, true);
         self.flush();
+        // Bytes that came late to a file that is done with are looked for when something changes beside it.
+        let worker = self.node.worker.as_mut().unwrap();
+        let keys: Vec<_> = worker.instances.keys().cloned().collect();
+        keys.iter().for_each(|key| worker.let_go(key));
         self.node.settle_for(3, Duration::ZERO, true);
     }
 }
