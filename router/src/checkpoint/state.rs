@@ -1,6 +1,6 @@
 //! The durable state of a container instance.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use fairlead_contract::record::Notice;
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,20 @@ pub struct Owed {
     pub partition: Option<i32>,
     /// What it says.
     pub notice: Notice<'static>,
+}
+
+impl EpochState {
+    /// Whether positions and the first numbers of files say the same: no position is before a number that its file begins with, nor behind one
+    /// that a later file begins with.
+    pub fn is_sound(&self) -> bool {
+        self.files.iter().filter_map(|file| Some((file.place, file.first?))).all(|(place, first)| {
+            self.at.0.iter().zip(first).all(|(at, first)| match at.place.file.cmp(&place) {
+                Ordering::Less => at.next <= first,
+                Ordering::Equal if at.place.offset == 0 => at.next == first,
+                Ordering::Equal | Ordering::Greater => at.next >= first,
+            })
+        })
+    }
 }
 
 /// A file of an epoch.

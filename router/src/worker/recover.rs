@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Worker, WorkerError, instance::Link, owed::OwedNotice, place::Reason};
 use crate::{
-    checkpoint::{EpochState, InstanceKey, InstanceState},
+    checkpoint::{EpochState, FileState, InstanceKey, InstanceState},
     discover::parse_pod_folder,
     parse::cri::GRAMMAR,
     pipeline::{Break, Origin, ends},
@@ -108,7 +108,7 @@ impl Worker {
             self.instances.entry(key.clone()).and_modify(|instance| instance.lost_links = true);
             let left: Vec<_> = state.files.iter().filter(|file| file.place >= lowest).map(|file| file.link).collect();
             self.begin_again(key, &left, &state, Reason::LinkLost);
-        } else if !self.is_unchanged(key, &state) {
+        } else if !state.is_sound() || !self.is_unchanged(key, &state) {
             let left: Vec<_> = state.files.iter().filter(|file| file.place >= lowest).map(|file| file.link).collect();
             self.begin_again(key, &left, &state, Reason::Changed);
         } else if let Some(reason) = self.other_rules(key, &state) {
@@ -118,6 +118,8 @@ impl Worker {
                 partition: None,
                 grammar: GRAMMAR,
                 at: state.at.renumbered(),
+                // Their first numbers were those of the run that ends here.
+                files: state.files.iter().map(|file| FileState { first: None, ..*file }).collect(),
                 ..state.clone()
             };
             let old = state;

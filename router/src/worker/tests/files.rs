@@ -1,6 +1,7 @@
 //! What happens to files: rotation, restarts, truncation, links and folders that go.
 
 use super::*;
+use crate::tail::{Place, Positions, StreamPosition};
 
 #[test]
 fn the_golden_files_become_the_golden_records() {
@@ -137,6 +138,42 @@ fn truncation_and_another_file_under_the_same_link_begin_a_new_epoch() {
     assert_eq!(logs(&stored), expected(16));
     let seqs: Vec<_> = stored.iter().map(|value| Record::parse(value).unwrap().fairlead.seq).collect();
     assert_eq!(seqs, [0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_file_that_was_truncated_and_has_grown_again_is_another_one_while_the_router_runs() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 5);
+    node.start();
+    node.settle();
+    OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
+    node.lines("0.log", 5, 9);
+    let stored = node.finish();
+    assert_eq!(logs(&stored), expected(14));
+    let seqs: Vec<_> = records(&stored).iter().map(|value| Record::parse(value).unwrap().fairlead.seq).collect();
+    assert_eq!(seqs, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn positions_that_contradict_the_first_numbers_of_files_are_not_gone_on_with() {
+    let at = |file, offset, next| StreamPosition { place: Place { file, offset }, next, ..StreamPosition::default() };
+    let state = |positions: [StreamPosition; 3], first| {
+        let mut state = Epoch::fresh("logs.payments", &[0, 1], false);
+        state.files[1].first = Some(first);
+        state.at = Positions(positions);
+        state.is_sound()
+    };
+    let bad = at(1, 0, 0);
+    let check =
+        |stdout, first: u64, expected| assert_eq!(state([bad, stdout, bad], [0, first, 0]), expected, "{stdout:?}");
+    check(at(1, 0, 7), 7, true);
+    check(at(1, 50, 8), 7, true);
+    check(at(0, 90, 7), 7, true);
+    check(at(0, 50, 3), 7, true);
+    check(at(1, 0, 8), 7, false);
+    check(at(1, 50, 6), 7, false);
+    check(at(0, 50, 8), 7, false);
+    check(at(2, 0, 6), 7, false);
 }
 
 #[test]
