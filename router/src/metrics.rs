@@ -34,6 +34,7 @@ pub struct Metrics {
     lines_in_hand: Family<OfNamespace, Gauge>,
     bytes_in_hand: Family<OfNamespace, Gauge>,
     gaps_announced: Family<OfReason, Counter>,
+    dead_letters: Family<OfReason, Counter>,
     parse_errors: Family<OfNamespace, Counter>,
     invalid_utf8: Family<OfNamespace, Counter>,
     epochs_started: Family<OfReason, Counter>,
@@ -168,6 +169,11 @@ impl Metrics {
         self.bytes_lost.get_or_create(&label).inc_by(lost.bytes);
     }
 
+    /// Records refused for good, by whether the topic of dead letters took them.
+    pub fn dead_letters(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.dead_letters.get_or_create_owned(&self.of_reason(namespace, reason))
+    }
+
     /// Gaps announced, by reason.
     pub fn gaps_announced(&self, namespace: &Namespace, reason: &'static str) -> Counter {
         self.gaps_announced.get_or_create_owned(&self.of_reason(namespace, reason))
@@ -208,9 +214,14 @@ impl Metrics {
         for reason in reasons.into_iter().flatten() {
             let label = OfReason::new(namespace, reason);
             self.epochs_started.remove(&label);
-            for family in
-                [&self.lines_left_out, &self.bytes_left_out, &self.lines_lost, &self.bytes_lost, &self.gaps_announced]
-            {
+            for family in [
+                &self.lines_left_out,
+                &self.bytes_left_out,
+                &self.lines_lost,
+                &self.bytes_lost,
+                &self.gaps_announced,
+                &self.dead_letters,
+            ] {
                 family.remove(&label);
             }
             self.delivery_failures.remove(&label);
@@ -238,6 +249,7 @@ impl Metrics {
         add.metric("bytes_lost", "Bytes of those lines in their files", &self.bytes_lost);
         add.metric("lines_in_hand", "Physical lines read and not yet accounted for", &self.lines_in_hand);
         add.metric("bytes_in_hand", "Bytes of those lines in their files", &self.bytes_in_hand);
+        add.metric("dead_letters", "Records that their topic refused for good", &self.dead_letters);
         add.metric("gaps_announced", "Notices of lines that are lost or may be missing", &self.gaps_announced);
         add.metric("parse_errors", "Lines that the grammar does not take", &self.parse_errors);
         add.metric("invalid_utf8", "Byte sequences that became U+FFFD", &self.invalid_utf8);
@@ -312,6 +324,7 @@ mod tests {
         metrics.epochs_started(&namespace, "r");
         metrics.lost(&namespace, "r", Count::default());
         metrics.gaps_announced(&namespace, "r");
+        metrics.dead_letters(&namespace, "r");
         metrics.delivery_failures(&namespace, "r");
         metrics.parked(&namespace, "r", true);
         let mut text = String::new();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_contract::topic::{DEFAULT_TEMPLATE, Delivery, TopicMap, TopicRule};
+use fairlead_contract::topic::{DEFAULT_DEAD_LETTER, DEFAULT_TEMPLATE, Delivery, TopicMap, TopicRule};
 
 use crate::config_source::Reader;
 use crate::units::show_bytes;
@@ -25,6 +25,8 @@ const RULE_KEYS: [&str; 7] = ["namespaces", "regex", "topic", "exclude", "shared
 /// Bounds of a rule's rate, in bytes a second. One read alone has up to 256 KiB.
 const RATE_MIN: u64 = 64 << 10;
 const RATE_MAX: u64 = 1 << 40;
+
+const DEAD_LETTER_KEY: &str = "topics.dead_letter";
 
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
@@ -90,9 +92,17 @@ pub fn read(reader: &mut Reader) -> Option<TopicSettings> {
     let rules: Vec<TopicRule> =
         (0..reader.len("topics.rules")).map(|index| read_rule(reader, &format!("topics.rules[{index}]"))).collect();
     let create = read_create(reader);
+    let dead_letter = reader.text(DEAD_LETTER_KEY);
     let template = template.unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
     match TopicMap::new(&template, &rules) {
-        Ok(map) => Some(TopicSettings { map, create, template, rules }),
+        Ok(mut map) => {
+            let dead_letter = dead_letter.unwrap_or_else(|| DEFAULT_DEAD_LETTER.to_owned());
+            if let Err(fault) = map.set_dead_letter(&dead_letter) {
+                reader.fault_of(DEAD_LETTER_KEY, DEFAULT_DEAD_LETTER, fault.problem);
+                return None;
+            }
+            Some(TopicSettings { map, create, template, rules })
+        }
         Err(faults) => {
             // A rule that could not be read as it is written is not judged on what is left of it.
             let unread: Vec<String> = (0..rules.len())
@@ -210,6 +220,7 @@ mod tests {
                 assert!(faults.lines().any(|line| line.starts_with(part)), "{part} in {faults}");
             }
         };
+        check("topics: {dead_letter: '{topic}-dlq'}", &["topics.dead_letter = {topic}-dlq: could be the topic"]);
         check("topics: {template: logs}", &["topics.template = logs: "]);
         let alone = |yaml: &str, expected: &str| {
             let faults = parse(yaml).unwrap_err();

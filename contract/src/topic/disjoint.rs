@@ -52,7 +52,7 @@ fn name_meets(name: &str, own: Side<'_>, other: Side<'_>, rules: &[Rule]) -> boo
         .is_ok_and(|found| found.as_str() != name && first_match(found.as_str()) == other.0.map(|rule| &rule.key))
 }
 
-fn targets_meet(a: &Target, b: &Target) -> bool {
+pub(super) fn targets_meet(a: &Target, b: &Target) -> bool {
     let (a, b) = (Shape::of(a), Shape::of(b));
     if a.variable && b.variable && a.prefix == b.prefix && a.suffix == b.suffix {
         return false; // the same place for the namespace: equal topics mean equal namespaces

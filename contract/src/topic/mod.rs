@@ -1,5 +1,6 @@
 //! Namespace to topic and back. Input: the `topics` block of a configuration. Output: [`TopicMap`], the same in router and gateway.
 
+mod dead_letter;
 mod disjoint;
 mod name;
 mod rule;
@@ -8,10 +9,14 @@ pub use name::{TopicName, TopicNameError};
 pub use rule::{Delivery, RuleMatch, TopicFault, TopicRule};
 
 use crate::namespace::Namespace;
+use dead_letter::DeadLetter;
 use rule::{Rule, Target};
 
 /// The template that is used where none is configured.
 pub const DEFAULT_TEMPLATE: &str = "logs.{namespace}";
+
+/// Where dead letters go where nothing is configured.
+pub const DEFAULT_DEAD_LETTER: &str = "{topic}.dlq";
 
 /// Topics with this prefix are Fairlead's own and belong to no namespace.
 pub const RESERVED_PREFIX: &str = "fairlead.";
@@ -23,6 +28,7 @@ pub const RESERVED_PREFIX: &str = "fairlead.";
 pub struct TopicMap {
     rules: Vec<Rule>,
     template: Target,
+    dead_letter: Option<DeadLetter>,
 }
 
 /// Where a namespace's lines go.
@@ -63,7 +69,7 @@ impl TopicMap {
         }
         match template {
             Some(template) if faults.is_empty() => {
-                let map = Self { rules: checked, template };
+                let map = Self { rules: checked, template, dead_letter: None };
                 let faults = disjoint::faults(&map.rules, &map.template);
                 if faults.is_empty() { Ok(map) } else { Err(faults) }
             }
@@ -80,6 +86,21 @@ impl TopicMap {
             }
             None => Route::Topic { topic: self.template.topic(namespace), shared: false },
         }
+    }
+
+    /// Says where records go that their topic refuses for good: a name with one `{topic}`.
+    ///
+    /// # Errors
+    /// A name that is none, or that could be a namespace's own topic.
+    pub fn set_dead_letter(&mut self, template: &str) -> Result<(), TopicFault> {
+        let targets = self.rules.iter().filter_map(|rule| rule.target.as_ref()).chain([&self.template]);
+        self.dead_letter = Some(DeadLetter::check(template, targets)?);
+        Ok(())
+    }
+
+    /// The topic of records that this topic refuses for good; none if there is none.
+    pub fn dead_letter(&self, topic: &TopicName) -> Option<TopicName> {
+        self.dead_letter.as_ref()?.topic(topic)
     }
 
     /// How many bytes of a namespace's log files are read in a second at most; none: as many as there are.
@@ -235,6 +256,27 @@ mod tests {
         check(TopicRule { regex: regex("("), exclude: true, ..TopicRule::default() }, "unclosed group");
         let problem = &TopicMap::new("", &[]).unwrap_err()[0].problem;
         assert_eq!(problem, "must not be empty");
+    }
+
+    #[test]
+    fn dead_letters_are_nobodys_lines() {
+        let check = |rules: &[TopicRule], template: &str, expected: Result<&str, &str>| {
+            let mut map = TopicMap::new(DEFAULT_TEMPLATE, rules).unwrap();
+            let made = map.set_dead_letter(template).map_err(|fault| fault.problem);
+            let topic = TopicName::parse("logs.a").unwrap();
+            let dead = made.map(|()| map.dead_letter(&topic).unwrap().to_string());
+            assert_eq!(dead.as_deref().map_err(String::as_str), expected, "{template}");
+        };
+        check(&[], DEFAULT_DEAD_LETTER, Ok("logs.a.dlq"));
+        check(&[], "dead.{topic}", Ok("dead.logs.a"));
+        check(&[rule(&["a"], "x")], DEFAULT_DEAD_LETTER, Ok("logs.a.dlq"));
+        check(&[], "dead", Err("must contain {topic} once"));
+        check(&[], "{topic}{topic}", Err("must contain {topic} once"));
+        check(&[], "{topic}", Err("must differ from the topic itself"));
+        check(&[], "{topic}-dlq", Err("could be the topic of a namespace"));
+        check(&[rule(&["b"], "logs.a.dlq")], DEFAULT_DEAD_LETTER, Err("could be the topic of a namespace"));
+        let reserved = "`fairlead.logs.{namespace}` could reach fairlead.*, which belongs to no namespace";
+        check(&[], "fairlead.{topic}", Err(reserved));
     }
 
     #[test]

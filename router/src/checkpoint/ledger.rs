@@ -56,6 +56,11 @@ impl Ledger {
         self.entries.push_back(Entry { slot, after, bytes, left_out, records, failed: false });
     }
 
+    /// Where all streams stand once a read is acknowledged; none if it is not one of these.
+    pub fn after(&self, slot: Slot) -> Option<Positions> {
+        self.entries.iter().find(|entry| entry.slot == slot).map(|entry| entry.after)
+    }
+
     /// Marks the read whose record was not delivered; false when it is not one of these.
     pub fn fail(&mut self, slot: Slot) -> bool {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.slot == slot) else { return false };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use fairlead_contract::topic::TopicName;
 
 use super::{
-    Destinations, Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot, TopicState,
+    DeadLetter, Destinations, Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot,
+    TopicState,
 };
 
 /// Bytes of a batch on a lane that no topic bounds.
@@ -30,6 +31,13 @@ pub struct Sent {
     pub slot: Slot,
 }
 
+impl Sent {
+    /// What Kafka gets in one batch here: all that waits on a lane for a partition.
+    fn batch(&self) -> (Lane, String, i32) {
+        (self.lane, self.topic.clone(), self.partition)
+    }
+}
+
 /// A sink under the test's control. Nothing is acknowledged before the test says so, unless `acknowledge_all`.
 #[derive(Debug)]
 pub struct FakeSink {
@@ -44,6 +52,10 @@ pub struct FakeSink {
     pub capacity: usize,
     /// Topics that are refused before anything is queued.
     pub refuse: BTreeMap<String, Refusal>,
+    /// Topics that take no record with this text, nor any other in its batch.
+    pub poison: BTreeMap<String, String>,
+    /// Records that went to topics of dead letters, with reason and the topic that refused them.
+    pub dead_letters: Vec<(String, String, String)>,
     /// Topics that take no record larger than so many bytes.
     pub takes: BTreeMap<String, usize>,
     /// Topics that nothing is acknowledged of, nor of what was sent behind it on the same lane.
@@ -67,6 +79,8 @@ impl FakeSink {
             acknowledge_all: false,
             capacity: usize::MAX,
             refuse: BTreeMap::new(),
+            poison: BTreeMap::new(),
+            dead_letters: Vec::new(),
             takes: BTreeMap::new(),
             frozen: BTreeSet::new(),
             open: [Some(BATCH_BYTES), None, None],
@@ -78,6 +92,7 @@ impl FakeSink {
 
     /// Stores and acknowledges up to `records` of the queue, oldest first.
     pub fn acknowledge(&mut self, records: usize) {
+        let poisoned: BTreeSet<_> = self.queue.iter().filter(|sent| self.is_poison(sent)).map(Sent::batch).collect();
         let mut blocked = BTreeSet::new();
         let mut left = records;
         for sent in std::mem::take(&mut self.queue) {
@@ -86,6 +101,10 @@ impl FakeSink {
             }
             if left == 0 || blocked.contains(&sent.lane) {
                 self.queue.push_back(sent);
+            } else if poisoned.contains(&sent.batch()) {
+                self.pending.fail(sent.slot);
+                let (kind, error) = (FailureKind::Refused(Refusal::InvalidRecord), "invalid".to_owned());
+                self.failures.push(Failure { slot: sent.slot, kind, error, records: 1 });
             } else if self.takes.get(&sent.topic).is_some_and(|takes| sent.value.len() > *takes) {
                 self.pending.fail(sent.slot);
                 let (kind, error) = (FailureKind::Refused(Refusal::TooLarge), "too large".to_owned());
@@ -107,6 +126,11 @@ impl FakeSink {
                 self.stored.push(sent);
             }
         }
+    }
+
+    fn is_poison(&self, sent: &Sent) -> bool {
+        let text = self.poison.get(&sent.topic);
+        text.is_some_and(|text| sent.value.windows(text.len()).any(|part| part == text.as_bytes()))
     }
 
     /// Fails everything on a lane, to be sent again.
@@ -152,6 +176,15 @@ impl Sink for FakeSink {
         let (key, value) = (key.to_vec(), value.to_vec());
         self.queue.push_back(Sent { lane, topic: topic.to_owned(), partition, key, value, slot });
         SendResult::Queued
+    }
+
+    fn send_dead(&mut self, lane: Lane, letter: &DeadLetter<'_>, slot: Slot) -> SendResult {
+        let sent = self.send(lane, letter.topic, letter.partition, letter.key, letter.value, slot);
+        if sent == SendResult::Queued {
+            let letter = [letter.topic, letter.reason, letter.refused_by].map(str::to_owned);
+            self.dead_letters.push(letter.into());
+        }
+        sent
     }
 
     fn poll(&mut self, _: Duration) {

@@ -8,13 +8,14 @@ use fairlead_service_kit::kafka_client::KafkaSettings;
 use fairlead_service_kit::telemetry::field;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::producer::{Handle, Live, lock};
 use super::settings::{batch_bytes, producer_config};
 use super::wake::Event;
-use super::{Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot, refusal};
+use super::{DeadLetter, Failure, FailureKind, Lane, Pending, ProduceError, Refusal, SendResult, Sink, Slot, refusal};
 
 /// How long a renewal waits for the reports of what the old producer still had.
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -158,13 +159,24 @@ impl Sink for KafkaSink {
         let record = BaseRecord::with_opaque_to(topic, slot.0 as usize).partition(partition).key(key).payload(value);
         match producer.handle.send(record) {
             Ok(()) => SendResult::Queued,
-            Err((KafkaError::MessageProduction(code), _)) => match code {
-                Code::QueueFull => SendResult::Full,
-                Code::Fatal => SendResult::Fatal,
-                code => SendResult::Refused(refusal::refusal(code).unwrap_or(Refusal::Other)),
-            },
-            // A topic with a zero byte: a `TopicName` has none.
-            Err(_) => SendResult::Refused(Refusal::InvalidTopic),
+            Err((error, _)) => not_queued(&error),
+        }
+    }
+
+    fn send_dead(&mut self, lane: Lane, letter: &DeadLetter<'_>, slot: Slot) -> SendResult {
+        let Some(producer) = &self.producers[lane.index()] else { return SendResult::Full };
+        self.lane_of_slot[slot.0 as usize] = lane;
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "fairlead.reason", value: Some(letter.reason) })
+            .insert(Header { key: "fairlead.topic", value: Some(letter.refused_by) });
+        let record = BaseRecord::with_opaque_to(letter.topic, slot.0 as usize)
+            .partition(letter.partition)
+            .key(letter.key)
+            .payload(letter.value)
+            .headers(headers);
+        match producer.handle.send(record) {
+            Ok(()) => SendResult::Queued,
+            Err((error, _)) => not_queued(&error),
         }
     }
 
@@ -230,6 +242,17 @@ impl Sink for KafkaSink {
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.event.as_fd())
+    }
+}
+
+/// Why the producer did not queue a record.
+fn not_queued(error: &KafkaError) -> SendResult {
+    match error {
+        KafkaError::MessageProduction(Code::QueueFull) => SendResult::Full,
+        KafkaError::MessageProduction(Code::Fatal) => SendResult::Fatal,
+        KafkaError::MessageProduction(code) => SendResult::Refused(refusal::refusal(*code).unwrap_or(Refusal::Other)),
+        // A topic with a zero byte: a `TopicName` has none.
+        _ => SendResult::Refused(Refusal::InvalidTopic),
     }
 }
 

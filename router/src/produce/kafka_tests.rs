@@ -4,8 +4,11 @@ use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::config_source::Source;
 use fairlead_service_kit::kafka_client::Role;
 use fairlead_service_kit::topics::CreateTopics;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
@@ -238,6 +241,35 @@ fn closing_or_renewing_a_lane_leaves_the_others_alone() {
     bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(2)));
     assert_eq!(bench.send("logs.a", 0, Slot(5)), SendResult::Queued);
     bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(5)));
+}
+
+#[test]
+fn a_dead_letter_is_a_record_with_headers() {
+    let mut bench = Bench::new("");
+    let letter = DeadLetter {
+        topic: "logs.a",
+        partition: 1,
+        key: b"a/pod/c",
+        value: b"{}",
+        reason: "invalid_record",
+        refused_by: "logs.b",
+    };
+    assert_eq!(bench.sink.send_dead(Lane::FIRST, &letter, Slot(4)), SendResult::Queued);
+    bench.pending.add(Slot(4), 1);
+    bench.poll_until("the acknowledgement", |b| b.pending.is_acknowledged(Slot(4)));
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bench.cluster.bootstrap_servers())
+        .set("group.id", "dead-letters")
+        .create()
+        .unwrap();
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset("logs.a", 1, Offset::Beginning).unwrap();
+    consumer.assign(&assignment).unwrap();
+    let record = consumer.poll(PATIENCE).expect("the record").unwrap();
+    let headers = record.headers().unwrap();
+    let headers: Vec<_> = headers.iter().map(|header| (header.key, header.value.unwrap())).collect();
+    assert_eq!(headers, [("fairlead.reason", b"invalid_record".as_slice()), ("fairlead.topic", b"logs.b")]);
+    assert_eq!((record.key(), record.payload()), (Some(letter.key), Some(letter.value)));
 }
 
 #[test]

@@ -45,6 +45,23 @@ pub enum SendResult {
     Fatal,
 }
 
+/// A record that its topic refuses for good, as it goes to the topic of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetter<'a> {
+    /// The topic of dead letters.
+    pub topic: &'a str,
+    /// The partition there.
+    pub partition: i32,
+    /// The record's key.
+    pub key: &'a [u8],
+    /// The record's value.
+    pub value: &'a [u8],
+    /// Why it is refused: the header `fairlead.reason`.
+    pub reason: &'a str,
+    /// Which topic refuses it: the header `fairlead.topic`.
+    pub refused_by: &'a str,
+}
+
 /// Records of one slot that were not delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -65,6 +82,9 @@ pub struct Failure {
 pub trait Sink {
     /// Hands over a record; its bytes are copied. Never blocks. All records of a slot go through one lane.
     fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult;
+
+    /// Hands over a record that its own topic refuses. As [`Sink::send`].
+    fn send_dead(&mut self, lane: Lane, letter: &DeadLetter<'_>, slot: Slot) -> SendResult;
 
     /// Serves all reports that have come; if there are none, waits for the first, at most `wait`.
     fn poll(&mut self, wait: Duration);

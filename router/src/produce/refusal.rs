@@ -89,7 +89,8 @@ pub(super) fn refusal(code: Code) -> Option<Refusal> {
         | Code::InvalidConfig
         | Code::InvalidRequest => Some(Refusal::InvalidTopic),
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Some(Refusal::TooLarge),
-        Code::InvalidRecord => Some(Refusal::InvalidRecord),
+        // The latter is a good record beside a bad one: sent alone, each shows what it is.
+        Code::InvalidRecord | Code::InvalidDifferentRecord => Some(Refusal::InvalidRecord),
         // Whatever the record, the topic takes none like it.
         Code::InvalidTimestamp | Code::UnsupportedForMessageFormat | Code::UnsupportedCompressionType => {
             Some(Refusal::Policy)
@@ -114,8 +115,8 @@ mod tests {
         check(Code::InvalidTimestamp, FailureKind::Refused(Refusal::Policy));
         check(Code::InvalidRecord, FailureKind::Refused(Refusal::InvalidRecord));
         check(Code::PolicyViolation, FailureKind::Refused(Refusal::Policy));
-        // A good record in a refused batch, and what passes by itself, is sent again.
-        check(Code::InvalidDifferentRecord, FailureKind::Retry);
+        check(Code::InvalidDifferentRecord, FailureKind::Refused(Refusal::InvalidRecord));
+        // What passes by itself is sent again.
         check(Code::PurgeQueue, FailureKind::Retry);
         check(Code::PurgeInflight, FailureKind::Retry);
         check(Code::MessageTimedOut, FailureKind::Retry);

@@ -83,6 +83,10 @@ pub struct Epoch {
     pub abandoned: bool,
     /// What follows it, where that is another run.
     pub broken: Option<Break>,
+    /// Up to where its records are sent one at a time: some record before that was refused.
+    pub careful: Option<Place>,
+    /// Whether a record was refused since it last went back.
+    pub suspect: bool,
     /// The grammar that its numbers were made with.
     pub grammar: u32,
     /// The positions of the latest entry in the ledger.
@@ -116,6 +120,8 @@ impl Epoch {
             awaits_store: false,
             abandoned: state.abandoned,
             broken: state.broken.clone(),
+            careful: None,
+            suspect: false,
             grammar: state.grammar,
             entered: state.at,
             open: None,
@@ -246,6 +252,9 @@ impl Epoch {
 
     /// Goes back to what is acknowledged, once nothing is in flight.
     pub fn rewind(&mut self) {
+        if std::mem::take(&mut self.suspect) {
+            self.careful = self.careful.max(Some(self.cursor));
+        }
         self.pipeline.rewind(&self.acknowledged, self.cursor);
         self.cursor = self.acknowledged.lowest();
         self.entered = self.acknowledged;
@@ -257,6 +266,12 @@ impl Epoch {
             self.files.pop_back();
             self.read_out = self.index_of(self.cursor.file).is_none();
         }
+    }
+
+    /// What is not acknowledged before these positions is never sent again; nothing is in flight.
+    pub fn pass_over(&mut self, to: &Positions) {
+        self.acknowledged = self.acknowledged.max(to);
+        self.rewind();
     }
 
     /// The file that is read now ends at this size for good, though it should go on: the run ends with it. Returns the files behind it.

@@ -166,6 +166,9 @@ impl Epoch {
             return self.at_end(index, got as u64, run, out);
         };
         self.take_lines(&bytes[..=last_newline], run, out)?;
+        if self.careful.is_some() && out.made.records > 0 {
+            return Ok(Step::Read);
+        }
         if got == last_newline + 1 || got == buffer.len() {
             Ok(Step::Read)
         } else {
@@ -175,14 +178,19 @@ impl Epoch {
 
     #[inline]
     fn take_lines(&mut self, bytes: &[u8], run: &Run<'_>, out: &mut Output<'_>) -> Result<(), TailError> {
+        let one_at_a_time = self.careful.is_some();
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
             self.pipeline.line(self.cursor, &rest[..end], run.now, run.limits, out)?;
             self.cursor.offset += end as u64 + 1;
             rest = &rest[end + 1..];
+            if one_at_a_time && out.made.records > 0 {
+                break;
+            }
         }
-        self.seen.note(self.cursor, bytes);
-        out.made.passed_bytes += bytes.len() as u64;
+        let passed = &bytes[..bytes.len() - rest.len()];
+        self.seen.note(self.cursor, passed);
+        out.made.passed_bytes += passed.len() as u64;
         Ok(())
     }
 

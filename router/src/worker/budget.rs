@@ -112,7 +112,7 @@ impl Worker {
         let counted = (unread <= COUNT_BYTES_MAX)
             .then(|| self.held.file(key, link).and_then(|file| positions_behind(file, of.file, of.bytes, &at, behind)));
         let Some(Ok(to)) = counted else { return self.release_uncounted(key, of) };
-        let notices = lost_between(epoch, &at, &to);
+        let notices = lost_between(epoch, &at, &to, LossReason::Budget);
         let lines: u64 = notices.iter().filter_map(|(_, notice)| notice.lines).sum();
         let counters = instance.counters.clone();
         let unread = epoch.release(&to, next.is_none());
@@ -208,14 +208,20 @@ fn complete_bytes(held: &HeldFolder, key: &InstanceKey, link: u32) -> Option<u64
     (source.writers() != Writers::Some).then(|| source.bytes().ok())?
 }
 
-fn lost_between(epoch: &Epoch, from: &Positions, to: &Positions) -> Vec<(usize, Notice<'static>)> {
+/// Gaps for what each stream has between two positions, by `fd`.
+pub(super) fn lost_between(
+    epoch: &Epoch,
+    from: &Positions,
+    to: &Positions,
+    reason: LossReason,
+) -> Vec<(usize, Notice<'static>)> {
     let (before, after) = (from.counts(), to.counts());
     let lost = |fd: usize| -> Option<(usize, Notice<'static>)> {
         let count: Count = after[fd].less(before[fd]);
         let notice = Notice {
             lines: Some(count.lines),
             bytes: Some(count.bytes),
-            reason: Some(LossReason::Budget),
+            reason: Some(reason),
             ..Notice::new(NoticeKind::Gap, epoch.pipeline.origin().source(fd), before[fd].lines)
         };
         (!count.is_none()).then_some((fd, notice))

@@ -9,6 +9,7 @@ use fairlead_contract::{
 
 use super::owed::OwedNotice;
 
+use super::guilty::Guilty;
 use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
     discover::{LogName, NameEvent},
@@ -64,6 +65,10 @@ pub struct Instance {
     pub owed: Vec<OwedNotice>,
     /// Whether its lines may be left out to keep up.
     pub delivery: Delivery,
+    /// A record that was refused alone, on its way to the dead letters.
+    pub guilty: Option<Guilty>,
+    /// The latest record that was sent alone.
+    pub alone: Vec<u8>,
     /// The counters of its namespace.
     pub counters: NamespaceMetrics,
 }
@@ -88,6 +93,8 @@ impl Instance {
             queued: false,
             owed: Vec::new(),
             delivery: Delivery::AtLeastOnce,
+            guilty: None,
+            alone: Vec::new(),
             counters,
         }
     }
@@ -138,7 +145,9 @@ impl Instance {
 
     /// Whether records are in flight.
     pub fn is_flying(&self) -> bool {
-        self.epochs.iter().any(|epoch| !epoch.ledger.is_empty()) || self.has_notice_in_flight()
+        self.epochs.iter().any(|epoch| !epoch.ledger.is_empty())
+            || self.has_notice_in_flight()
+            || self.guilty.as_ref().is_some_and(Guilty::is_flying)
     }
 
     /// What is to be stored now.

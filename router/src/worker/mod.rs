@@ -6,6 +6,7 @@
 mod budget;
 mod fair;
 mod grip;
+mod guilty;
 mod instance;
 mod lanes;
 mod missed;

@@ -48,7 +48,7 @@ impl Worker {
 
     fn settle_instance(&mut self, key: &InstanceKey) {
         let freed = self.free.len();
-        let mut bytes = self.settle_owed(key);
+        let mut bytes = self.settle_owed(key) + self.settle_guilty(key);
         let Some(instance) = self.instances.get_mut(key) else {
             self.flying.remove(key);
             return;
@@ -99,7 +99,8 @@ impl Worker {
             let count = instance.narrow_owed(epoch, at);
             instance.counters.delivered([Count::default(), count], Count::default());
         }
-        let waits = instance.owes_unsent();
+        let waits = instance.owes_unsent() || instance.is_careful();
+        let settled_any = self.free.len() > freed;
         if !instance.is_flying() {
             self.flying.remove(key);
         }
@@ -115,7 +116,7 @@ impl Worker {
         if rewound {
             debug!(source = %key, "went back to what is acknowledged");
         }
-        if rewound || finished || (waits && changed) {
+        if rewound || finished || (waits && (changed || settled_any)) {
             self.queue(key);
         }
         for state in ended {
@@ -140,11 +141,16 @@ impl Worker {
     fn delivery_failed(&mut self, failure: &Failure) {
         let Some(key) = self.slots.get(&failure.slot).cloned() else { return };
         let Some(instance) = self.instances.get_mut(&key) else { return };
-        instance.epochs.iter_mut().any(|epoch| epoch.ledger.fail(failure.slot));
+        if instance.guilty.as_ref().is_some_and(|guilty| guilty.is_in(failure.slot)) {
+            return; // what becomes of it is seen when it is settled
+        }
+        let refused = matches!(failure.kind, FailureKind::Refused(Refusal::InvalidRecord));
+        let is_record = instance.fail(failure.slot, refused);
         let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
         self.parts.metrics.delivery_failures(&namespace, failure.kind.as_str()).inc_by(u64::from(failure.records));
         match failure.kind {
             FailureKind::Refused(Refusal::TooLarge) => self.too_large(&topic),
+            FailureKind::Refused(Refusal::InvalidRecord) if is_record => self.lanes.demote(&topic, Instant::now()),
             FailureKind::Refused(refusal) => self.park(&namespace, &topic, refusal, &failure.error),
             FailureKind::Retry => self.park(&namespace, &topic, Refusal::Unavailable, &failure.error),
             FailureKind::Fatal => {}
@@ -231,6 +237,9 @@ impl Worker {
             if !self.instances.values().any(|instance| instance.topic == topic) && self.lanes.forget(&topic) {
                 self.parking.forget(&topic);
                 self.parts.destinations.release(&topic);
+                if let Some(dead) = self.settings.topics.dead_letter(&topic).filter(|dead| self.lanes.forget(dead)) {
+                    self.parts.destinations.release(&dead);
+                }
             }
         }
     }

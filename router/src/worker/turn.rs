@@ -92,6 +92,9 @@ impl Worker {
     fn turn(&mut self, key: &InstanceKey) -> Result<Next, Hold> {
         let Some(instance) = self.instances.get(key) else { return Ok(Next::Sleep) };
         let places = instance.readable();
+        if instance.guilty.is_some() {
+            return Ok(self.send_guilty(key));
+        }
         if places.is_empty() && !instance.owes_unsent() {
             return Ok(Next::Sleep);
         }
@@ -153,6 +156,7 @@ impl Worker {
             epoch.step(context)
         };
         let Some((turn, slot)) = self.with_epoch(key, place, step) else { return Next::Sleep };
+        self.keep_alone(key, place, &turn.made);
         self.account(key, place, slot, &turn.made, turn.slot_used);
         if leave_out && let Some(instance) = self.instances.get(key) {
             // A rate is for what is sent.
@@ -193,7 +197,7 @@ impl Worker {
         if epoch.awaits_store || epoch.ledger.has_failed() {
             return Err(Next::Soon);
         }
-        if instance.owes_before(&epoch.id) {
+        if instance.owes_before(&epoch.id) || !instance.may_go_on_carefully(place) {
             return Err(Next::Sleep);
         }
         let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };

@@ -5,6 +5,7 @@ mod delivery;
 mod descriptor;
 mod disk;
 mod files;
+mod guilty;
 mod gzip;
 mod lessons;
 mod model;
@@ -34,7 +35,7 @@ use crate::{
     hold::FreeMin,
     pipeline::TooLong,
     produce::{
-        Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
+        DeadLetter, Failure, FailureKind, Lane, ProduceError, SendResult, TopicState,
         fake::{FakeSink, FakeTopics, Sent},
     },
 };
@@ -48,6 +49,9 @@ struct Shared(Rc<RefCell<FakeSink>>);
 impl Sink for Shared {
     fn send(&mut self, lane: Lane, topic: &str, partition: i32, key: &[u8], value: &[u8], slot: Slot) -> SendResult {
         self.0.borrow_mut().send(lane, topic, partition, key, value, slot)
+    }
+    fn send_dead(&mut self, lane: Lane, letter: &DeadLetter<'_>, slot: Slot) -> SendResult {
+        self.0.borrow_mut().send_dead(lane, letter, slot)
     }
     fn poll(&mut self, wait: Duration) {
         self.0.borrow_mut().poll(wait);
