@@ -72,6 +72,8 @@ pub struct Pipeline {
     skip: [Place; 3],
     partial: [Option<Partial>; 2],
     runs: [Option<Run>; 3],
+    /// Whether a line that was left out goes on, by stream: its other fragments are left out with it.
+    leaving: [bool; 2],
     /// Records that begin before this place may repeat earlier ones.
     again_until: Place,
 }
@@ -86,6 +88,7 @@ impl Pipeline {
             skip: at.0.map(|stream| stream.place),
             partial: [None, None],
             runs: [None, None, None],
+            leaving: [false, false],
             again_until,
         }
     }
@@ -96,6 +99,7 @@ impl Pipeline {
         self.skip = at.0.map(|stream| stream.place);
         self.partial = [None, None];
         self.runs = [None, None, None];
+        self.leaving = [false, false];
         self.again_until = self.again_until.max(sent_until);
     }
 
@@ -159,7 +163,8 @@ impl Pipeline {
             return Ok(());
         }
         self.let_others_wait(parsed.stream);
-        if out.leave_out && self.partial[stream - 1].is_none() {
+        if (out.leave_out || self.leaving[stream - 1]) && self.partial[stream - 1].is_none() {
+            self.leaving[stream - 1] = parsed.partial;
             return self.without_record(stream, at, bytes, now, out);
         }
         if self.runs[stream].is_some() {
