@@ -58,8 +58,8 @@ impl FreeMin {
     }
 }
 
-/// The longest file that is read to count its lines before it is released, in bytes.
-pub const COUNT_BYTES_MAX: u64 = 1 << 30;
+/// The most that is read at one look to count the lines of files that are released, in bytes.
+pub const COUNT_BYTES_MAX: u64 = 256 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Where all streams stand behind a file: whoever stands in it goes to `next`, its lines counted by reading them.

@@ -287,6 +287,13 @@ impl Epoch {
         behind
     }
 
+    /// A file ends at this size for good.
+    pub fn completes(&mut self, place: u32, bytes: u64) {
+        if let Some(file) = self.files.iter_mut().find(|file| file.state.place == place) {
+            file.state.complete = Some(bytes);
+        }
+    }
+
     /// The files before these positions were released: nothing of them is read or sent any more. Returns what of them had not been read.
     pub fn release(&mut self, to: &Positions, ends: bool) -> Count {
         let behind_cursor = self.cursor < to.lowest();

@@ -48,6 +48,11 @@ impl Count {
         Self { lines: self.lines.saturating_sub(other.lines), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 
+    /// The smaller of both, in lines and in bytes.
+    pub fn min(self, other: Self) -> Self {
+        Self { lines: self.lines.min(other.lines), bytes: self.bytes.min(other.bytes) }
+    }
+
     /// Whether there is none.
     pub fn is_none(self) -> bool {
         self.lines == 0

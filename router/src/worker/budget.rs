@@ -45,10 +45,16 @@ struct Releasable {
 impl Worker {
     /// Releases files while more is held than may be. Returns the bytes on disk that only the router keeps.
     pub(super) fn keep_budget(&mut self) -> u64 {
-        let mut held = self.held_by_namespace();
+        let (mut held, going) = self.held_by_namespace();
         let mut total: u64 = held.values().map(|held| held.bytes).sum();
-        let mut missing = if total > 0 { self.settings.budget.free_min.missing(&self.settings.state_dir) } else { 0 };
+        let missing = if total > 0 { self.settings.budget.free_min.missing(&self.settings.state_dir) } else { 0 };
+        // What was released before and waits for the store is on its way.
+        let mut missing = missing.saturating_sub(going);
+        let mut counted = 0;
         for _ in 0..RELEASES_MAX {
+            if counted >= COUNT_BYTES_MAX {
+                break;
+            }
             let Some(namespace) = most_over(&held, total, missing, &self.settings.budget) else { break };
             let Some(of) = held.get_mut(&namespace) else { break };
             let Some(((_, key, link), file)) = of.files.pop_first() else {
@@ -56,6 +62,7 @@ impl Worker {
                 held.remove(&namespace);
                 continue;
             };
+            counted += file.bytes;
             if self.release(&key, link, file) {
                 of.bytes = of.bytes.saturating_sub(file.disk_bytes);
                 total = total.saturating_sub(file.disk_bytes);
@@ -67,24 +74,29 @@ impl Worker {
         total
     }
 
-    fn held_by_namespace(&self) -> BTreeMap<Namespace, Held> {
+    /// What each namespace holds alone, and the bytes on disk of what was released and waits for the store.
+    fn held_by_namespace(&self) -> (BTreeMap<Namespace, Held>, u64) {
         let mut held: BTreeMap<Namespace, Held> = BTreeMap::new();
+        let mut going = 0;
         for (key, instance) in &self.instances {
             if instance.links.values().all(|link| link.name.is_some()) {
                 continue;
             }
             let of = held.entry(instance.identity.namespace.clone()).or_default();
-            of.bytes += self.only_held(key, instance).map(|(_, stat)| stat.disk_bytes).sum::<u64>();
+            for (link, stat) in self.only_held(key, instance) {
+                let sum = if instance.is_released(link) { &mut going } else { &mut of.bytes };
+                *sum += stat.disk_bytes;
+            }
             of.files.extend(self.releasable(key));
         }
-        held
+        (held, going)
     }
 
-    /// The files of an instance that nobody else keeps, but for those that were released and wait for the store.
+    /// The files of an instance that nobody else keeps.
     fn only_held<'a>(&'a self, key: &'a InstanceKey, instance: &'a Instance) -> impl Iterator<Item = (u32, HeldStat)> {
         let nameless = instance.links.iter().filter(|(_, link)| link.name.is_none()).map(|(link, _)| *link);
         let stats = nameless.filter_map(|link| Some((link, self.held.stat(key, link).ok()?)));
-        stats.filter(|(link, stat)| stat.names == 1 && !instance.is_released(*link))
+        stats.filter(|(_, stat)| stat.names == 1)
     }
 
     /// The files of an instance that may go now.
@@ -92,7 +104,9 @@ impl Worker {
         let Some(instance) = self.instances.get(key) else { return Vec::new() };
         let of_file = |(link, stat): (u32, HeldStat)| {
             let (epoch, file) = front_of(instance, link)?;
-            let bytes = complete_bytes(&self.held, key, link)?;
+            // The numbers behind it were made with the size that it had when it was complete.
+            let known = instance.epochs.get(epoch)?.file_at(file)?.state.complete;
+            let bytes = known.or_else(|| complete_bytes(&self.held, key, link))?;
             let changed = self.held.file(key, link).and_then(|file| file.metadata()?.modified());
             let id = (changed.unwrap_or(SystemTime::UNIX_EPOCH), key.clone(), link);
             Some((id, Releasable { epoch, file, bytes, disk_bytes: stat.disk_bytes }))
@@ -115,6 +129,7 @@ impl Worker {
         let notices = lost_between(epoch, &at, &to, LossReason::Budget);
         let lines: u64 = notices.iter().filter_map(|(_, notice)| notice.lines).sum();
         let counters = instance.counters.clone();
+        epoch.completes(of.file, of.bytes);
         let unread = epoch.release(&to, next.is_none());
         counters.take_in_hand(unread);
         let (id, partition) = (epoch.id.clone(), epoch.partition);
@@ -136,13 +151,13 @@ impl Worker {
         let left: Vec<_> =
             epoch.files.iter().filter(|file| file.state.place > of.file).map(|file| file.state.link).collect();
         let fresh = Epoch::fresh(topic.as_str(), &left, epoch.late);
-        let was_growing = !epoch.closed;
         let old = epoch.state(None);
         let end = Place { file: of.file, offset: of.bytes };
         let to =
             Positions(old.at.0.map(|stream| crate::tail::StreamPosition { place: stream.place.max(end), ..stream }));
         let given_up = epoch.pipeline.in_hand(&epoch.acknowledged);
         epoch.files.retain(|file| file.state.place <= of.file);
+        epoch.completes(of.file, of.bytes);
         epoch.release(&to, true);
         epoch.closed = true;
         epoch.pipeline.give_up(&epoch.acknowledged);
@@ -150,12 +165,7 @@ impl Worker {
         self.parts.metrics.lost(&namespace, LossReason::Budget.as_str(), given_up);
         self.owe_end(key, &old, Some(LossReason::Budget), (!left.is_empty()).then_some(fresh.epoch.as_str()));
         if !left.is_empty() {
-            self.begin(key, &fresh, Reason::Released);
-            if !was_growing
-                && let Some(epoch) = self.instances.get_mut(key).and_then(|instance| instance.epochs.last_mut())
-            {
-                epoch.closed = true;
-            }
+            self.begin_at(key, Some(of.epoch), &fresh, Reason::Released);
         }
         self.say_released(&namespace, key, of, None);
         true

@@ -105,10 +105,26 @@ impl Instance {
     }
 
     /// Adds an epoch. What begins before `again_until` is marked as a possible repeat. Where lines may be missing before it, the runs that end
-    /// here say so.
-    pub fn begin(&mut self, state: &EpochState, host: &str, again_until: Place, loss: Option<LossReason>) {
+    /// here say so. One that takes the `place` of an epoch behind which others stand already goes between them, and changes nothing for those.
+    pub fn begin(
+        &mut self,
+        state: &EpochState,
+        host: &str,
+        again_until: Place,
+        loss: Option<LossReason>,
+        place: Option<usize>,
+    ) {
         let origin = Origin::new(self.topic.clone(), host, &self.identity, &state.epoch);
         let pipeline = Pipeline::new(origin, &state.at, again_until);
+        let between = place.map(|place| place + 1).filter(|next| {
+            !state.late && self.epochs.get(*next..).is_some_and(|later| later.iter().any(|epoch| !epoch.late))
+        });
+        if let Some(next) = between {
+            let mut epoch = Epoch::new(state, pipeline);
+            epoch.closed = true;
+            self.epochs.insert(next, epoch);
+            return;
+        }
         if !state.late {
             // The numbers of what came before end here.
             for epoch in self.epochs.iter_mut().filter(|epoch| !epoch.late && !epoch.closed) {

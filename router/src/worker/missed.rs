@@ -121,7 +121,7 @@ impl Worker {
         warn!(source = %key, link, bytes, "a compressed log file is damaged: what could not be decompressed is lost");
         if !behind.is_empty() {
             fresh.files = Epoch::files_of(&behind);
-            self.begin(key, &fresh, Reason::Damaged);
+            self.begin_at(key, Some(place), &fresh, Reason::Damaged);
         }
     }
 }

@@ -336,6 +336,8 @@ impl Worker {
             self.flush_overdue(now);
             if now.duration_since(self.reported_at) >= REPORT_EVERY {
                 self.reported_at = now;
+                let held_bytes = self.keep_budget();
+                self.parts.metrics.held_bytes.set(held_bytes as i64);
                 self.report();
             }
         }

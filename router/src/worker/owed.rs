@@ -38,7 +38,7 @@ impl OwedNotice {
     }
 
     /// What it announces as lost, once Kafka has it.
-    fn announces(&self) -> Count {
+    pub fn announces(&self) -> Count {
         let notice = &self.owed.notice;
         match (notice.kind, notice.lines) {
             (NoticeKind::Gap, Some(lines)) => Count { lines, bytes: notice.bytes.unwrap_or(0) },
@@ -121,8 +121,11 @@ impl Instance {
     /// Lines that a notice would announce were delivered after all. Returns how many.
     pub fn narrow_owed(&mut self, epoch: &str, at: &Positions) -> Count {
         let mut delivered = Count::default();
-        for owed in self.owed.iter_mut().filter(|owed| owed.in_flight.is_none() && owed.owed.epoch == epoch) {
-            delivered += owed.narrow(at);
+        for owed in self.owed.iter_mut().filter(|owed| owed.owed.epoch == epoch) {
+            // When it was sent nothing was in flight before it: what arrives later is no part of what it announces.
+            if owed.in_flight.is_none() && !owed.again {
+                delivered += owed.narrow(at);
+            }
         }
         self.owed.retain(|owed| {
             owed.owed.notice.kind != NoticeKind::Gap

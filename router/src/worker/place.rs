@@ -144,10 +144,15 @@ impl Worker {
 
     /// Begins an epoch, says so, and has it stored before it is read.
     pub(super) fn begin(&mut self, key: &InstanceKey, state: &EpochState, reason: Reason) {
+        self.begin_at(key, None, state, reason);
+    }
+
+    /// Begins an epoch that goes on where the one at a place broke off.
+    pub(super) fn begin_at(&mut self, key: &InstanceKey, place: Option<usize>, state: &EpochState, reason: Reason) {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let again_until = again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start));
-        instance.begin(state, &self.settings.node_name, again_until, reason.loss());
-        if let Some(epoch) = instance.epochs.last_mut() {
+        instance.begin(state, &self.settings.node_name, again_until, reason.loss(), place);
+        if let Some(epoch) = instance.epochs.iter_mut().find(|epoch| epoch.id == state.epoch) {
             epoch.awaits_store = true;
         }
         let adopted_after_loss = reason == Reason::Adopted && self.state_lost;

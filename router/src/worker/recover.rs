@@ -70,6 +70,8 @@ impl Worker {
         }
         let (epochs, owed) = state.map(|state| (state.epochs, state.owed)).unwrap_or_default();
         instance.owed = owed.into_iter().map(OwedNotice::recovered).collect();
+        // This router's account begins with what it still has to announce.
+        instance.owed.iter().for_each(|owed| instance.counters.take_in_hand(owed.announces()));
         let placed: BTreeSet<_> = epochs.iter().flat_map(|epoch| epoch.files.iter().map(|file| file.link)).collect();
         instance.unplaced = links.difference(&placed).copied().collect();
         for epoch in epochs {
@@ -138,7 +140,7 @@ impl Worker {
         } else {
             super::place::again_until(state, |link| instance.links.get(&link).map_or(0, |link| link.bytes_at_start))
         };
-        instance.begin(state, &self.settings.node_name, again, None);
+        instance.begin(state, &self.settings.node_name, again, None, None);
         let known = state.guard.as_ref().zip(instance.epochs.last_mut());
         if let Some((guard, epoch)) = known.filter(|_| !state.finished)
             && let Some(file) = epoch.file_at(guard.place)

@@ -55,6 +55,8 @@ impl Worker {
         };
         let (mut changed, mut rewound, mut finished) = (false, false, false);
         let mut delivered = Vec::new();
+        // Left out among lines that a release has passed over since.
+        let mut left_out_before = Count::default();
         let mut ended = Vec::new();
         for epoch in &mut instance.epochs {
             let settled = epoch.ledger.settle(&self.parts.pending, &mut self.free);
@@ -62,8 +64,12 @@ impl Worker {
                 changed = true;
                 bytes += settled.bytes;
                 instance.counters.records_acknowledged.inc_by(settled.records);
-                instance.counters.delivered(moved(&epoch.acknowledged, &at), settled.left_out);
-                epoch.acknowledged = epoch.acknowledged.max(&at);
+                let after = epoch.acknowledged.max(&at);
+                let moved = moved(&epoch.acknowledged, &after);
+                let left_out = settled.left_out.min(moved[1]);
+                left_out_before += settled.left_out.less(left_out);
+                instance.counters.delivered(moved, left_out);
+                epoch.acknowledged = after;
                 if !instance.owed.is_empty() {
                     delivered.push((epoch.id.clone(), at));
                 }
@@ -97,7 +103,9 @@ impl Worker {
         }
         for (epoch, at) in &delivered {
             let count = instance.narrow_owed(epoch, at);
-            instance.counters.delivered([Count::default(), count], Count::default());
+            let left_out = left_out_before.min(count);
+            left_out_before = left_out_before.less(left_out);
+            instance.counters.delivered([Count::default(), count], left_out);
         }
         let waits = instance.owes_unsent() || instance.is_careful();
         let settled_any = self.free.len() > freed;
@@ -215,8 +223,6 @@ impl Worker {
         self.parts.metrics.open_files.set(open as i64);
         let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
         self.parts.metrics.held_files.set(links as i64);
-        let held_bytes = self.keep_budget();
-        self.parts.metrics.held_bytes.set(held_bytes as i64);
         self.report_descriptors();
     }
 

@@ -100,8 +100,13 @@ impl Worker {
         }
         let (partitions, leave_out) = self.may_send(key)?;
         let mut next = self.send_owed(key, partitions);
+        let epochs = self.instances.get(key).map(|instance| instance.epochs.len());
         for place in places {
             next = next.max(self.turn_of_epoch(key, place, partitions, leave_out));
+            if self.instances.get(key).map(|instance| instance.epochs.len()) != epochs {
+                // A new epoch may stand between those that are left.
+                return Ok(Next::Again);
+            }
         }
         Ok(next)
     }
@@ -317,7 +322,7 @@ impl Worker {
         };
         fresh.files = Epoch::files_of(&epoch.abandon());
         self.flying.insert(key.clone());
-        self.begin(key, &fresh, Reason::Truncated);
+        self.begin_at(key, Some(place), &fresh, Reason::Truncated);
     }
 
     /// Nothing more can be read of an epoch: what waits is sent, and how it ends is said.
@@ -357,7 +362,7 @@ impl Worker {
             warn!(source = %key, { field::REASON } = Reason::LinkLost.as_str(), "an epoch ends here: its held files are gone");
         } else {
             fresh.files = Epoch::files_of(&left);
-            self.begin(key, &fresh, Reason::LinkLost);
+            self.begin_at(key, Some(place), &fresh, Reason::LinkLost);
         }
     }
 

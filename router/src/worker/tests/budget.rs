@@ -23,7 +23,7 @@ fn outage(node: &mut Node, files: usize, lines: usize) {
 fn keep(node: &mut Node) {
     for _ in 0..3 {
         let worker = node.worker.as_mut().unwrap();
-        worker.report();
+        worker.keep_budget();
         worker.commit();
     }
 }
@@ -109,6 +109,75 @@ fn what_was_on_its_way_and_arrives_is_not_announced_as_lost() {
     let announced: u64 =
         notices(&stored).iter().filter(|notice| notice.kind == NoticeKind::Gap).filter_map(|notice| notice.lines).sum();
     assert_eq!(logs(&stored).len() as u64 + announced, 200, "{:?}", said(&notices(&stored)));
+}
+
+#[test]
+fn a_gap_whose_delivery_fails_while_later_lines_arrive_is_told_all_the_same() {
+    let mut node = Node::new();
+    node.settings.budget.bytes_max = 8 << 10;
+    outage(&mut node, 2, 100);
+    keep(&mut node);
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.sink.borrow().in_flight() < 2 {
+        assert!(Instant::now() < deadline, "nothing is sent");
+        node.rounds(1);
+    }
+    // The notice was sent first; what is behind it arrives.
+    node.sink.borrow_mut().fail(1, FailureKind::Retry, false);
+    node.sink.borrow_mut().acknowledge(usize::MAX);
+    node.settle();
+    even(&node, "the gap was sent again");
+    let stored = node.finish_all();
+    let gap = (NoticeKind::Gap, "1".to_owned(), 0, Some(100), Some(LossReason::Budget));
+    assert!(said(&notices(&stored)).contains(&gap), "{:?}", said(&notices(&stored)));
+    assert_eq!(logs(&stored).len(), 100);
+}
+
+#[test]
+fn a_release_before_a_restart_leaves_the_account_even() {
+    let mut node = Node::new();
+    node.settings.budget.bytes_max = 8 << 10;
+    outage(&mut node, 2, 100);
+    keep(&mut node);
+    node.kill(0);
+    node.start();
+    even(&node, "owed since the last router");
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    node.settle();
+    even(&node, "told");
+}
+
+#[test]
+fn a_run_that_breaks_behind_which_another_goes_on_leaves_that_alone() {
+    let mut node = Node::new();
+    node.topics.set("logs.payments", TopicState::Unknown);
+    node.lines("0.log", 0, 100);
+    node.start();
+    node.rotate("T1");
+    node.lines("0.log", 100, 100);
+    node.rounds(2);
+    node.kill(0);
+    // Two rotations while it was away, the first of them gone.
+    node.rotate("T2");
+    fs::remove_file(node.dir().join("0.log.T1")).unwrap();
+    fs::remove_file(node.dir().join("0.log.T2")).unwrap();
+    node.lines("0.log", 300, 1);
+    node.rotate("T3");
+    node.lines("0.log", 400, 1);
+    node.start();
+    node.rounds(2);
+    let held = node.settings.state_dir.join("held").join(POD).join("api/0.0");
+    fs::remove_file(held).unwrap();
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    node.settle();
+    node.lines("0.log", 401, 1);
+    let stored = node.finish_all();
+    let logs = logs(&stored);
+    let last: Vec<_> = logs.iter().rev().take(2).cloned().collect();
+    assert_eq!(last, ["line 401", "line 400"], "the live file is read on: {logs:?}");
+    let place = |line: &str| logs.iter().position(|log| log == line).unwrap();
+    assert!(place("line 199") < place("line 400"), "what was left of the broken run comes before");
 }
 
 #[test]

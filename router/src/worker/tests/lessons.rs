@@ -192,7 +192,7 @@ fn lesson_10_what_is_held_for_an_outage_has_a_bound() {
         remove(&node, &format!("0.log.T{round:02}"));
         node.rounds(1);
         let worker = node.worker.as_mut().unwrap();
-        worker.report();
+        worker.keep_budget();
         worker.commit();
     }
     let alone = |link: &crate::hold::HeldLink| {
