@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
@@ -27,7 +29,19 @@ pub fn client(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
 /// # Errors
 /// When the broker refuses or does not answer.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-    let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    create(bootstrap, NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), settings)
+}
+
+/// Makes a topic of one partition with its replicas on these brokers, the first its leader; one that exists is left as
+/// it is.
+///
+/// # Errors
+/// When the broker refuses or does not answer.
+pub fn create_topic_on(bootstrap: &str, topic: &str, replicas: &[i32], settings: &[(&str, &str)]) -> Result<()> {
+    create(bootstrap, NewTopic::new(topic, 1, TopicReplication::Variable(&[replicas])), settings)
+}
+
+fn create<'a>(bootstrap: &str, mut wanted: NewTopic<'a>, settings: &[(&'a str, &'a str)]) -> Result<()> {
     for (key, value) in settings {
         wanted = wanted.set(key, value);
     }
@@ -53,6 +67,31 @@ pub fn delete_topics(bootstrap: &str, topics: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Changes one setting of a topic and leaves its others as they are.
+///
+/// # Errors
+/// When the broker refuses or does not answer.
+pub fn alter_topic(bootstrap: &str, topic: &str, key: &str, value: &str) -> Result<()> {
+    let client = client(bootstrap)?;
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let named = ResourceSpecifier::Topic(topic);
+    let described = futures::executor::block_on(client.describe_configs([&named], &options))?;
+    let described = described.into_iter().next().context("an answer for the topic")?;
+    let described = described.map_err(|code| anyhow::anyhow!("describe {topic}: {code}"))?;
+    // The request replaces all that was set on the topic.
+    let mut wanted = AlterConfig::new(named).set(key, value);
+    for entry in &described.entries {
+        if matches!(entry.source, ConfigSource::DynamicTopic) && entry.name != key {
+            wanted = wanted.set(&entry.name, entry.value.as_deref().unwrap_or_default());
+        }
+    }
+    let answers = futures::executor::block_on(client.alter_configs([&wanted], &options))?;
+    match answers.into_iter().next().context("an answer for the topic")? {
+        Ok(_) => Ok(()),
+        Err((_, code)) => anyhow::bail!("alter {topic}: {code}"),
+    }
 }
 
 /// The names of all topics.
@@ -82,19 +121,40 @@ pub fn produce(bootstrap: &str, topic: &str, records: impl IntoIterator<Item = (
     producer.flush(ANSWER).context("all records acknowledged")
 }
 
-/// Does the broker really take records? Makes a topic and has one record acknowledged by an idempotent producer, so
-/// that what a broker loads lazily after its start is loaded.
+/// Do all brokers really take records? Makes a topic with a partition on each and has one record in each acknowledged by
+/// an idempotent producer, so that what a broker loads lazily after its start is loaded.
 ///
 /// # Errors
-/// When `within` passes without an acknowledgement.
-pub fn prove_ready(bootstrap: &str, within: Duration) -> Result<()> {
+/// When `within` passes without all acknowledgements.
+pub fn prove_ready(bootstrap: &str, brokers: u32, within: Duration) -> Result<()> {
     const TOPIC: &str = "harness.ready";
-    crate::wait::wait_for("the broker's metadata", within, || topics(bootstrap).ok())?;
-    crate::wait::wait_for("a first topic", within, || create_topic(bootstrap, TOPIC, 1, &[]).ok())?;
+    let count = brokers as usize;
+    crate::wait::wait_until("the brokers' metadata", within, || {
+        brokers_known(bootstrap).is_ok_and(|known| known >= count)
+    })?;
+    let ids: Vec<i32> = (1..=brokers.cast_signed()).collect();
+    let places: Vec<[i32; 1]> = ids.iter().map(|&id| [id]).collect();
+    let places: Vec<&[i32]> = places.iter().map(<[i32; 1]>::as_slice).collect();
+    crate::wait::wait_for("a first topic", within, || {
+        let spread = TopicReplication::Variable(&places);
+        let single = TopicReplication::Fixed(1);
+        let wanted = NewTopic::new(TOPIC, brokers.cast_signed(), if brokers > 1 { spread } else { single });
+        create(bootstrap, wanted, &[]).ok()
+    })?;
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("log_level", "2");
     config.set("message.timeout.ms", within.as_millis().to_string());
     let producer: BaseProducer = config.create().context("a producer")?;
-    producer.send(BaseRecord::<str, str>::to(TOPIC).payload("ready")).map_err(|(error, _)| error)?;
-    producer.flush(within).context("the first record acknowledged")
+    for partition in 0..brokers.cast_signed() {
+        let record = BaseRecord::<str, str>::to(TOPIC).partition(partition).payload("ready");
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    producer.flush(within).context("the first records acknowledged")
+}
+
+fn brokers_known(bootstrap: &str) -> Result<usize> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "3");
+    let consumer: BaseConsumer = config.create().context("a consumer")?;
+    Ok(consumer.fetch_metadata(None, ANSWER).context("metadata")?.brokers().len())
 }

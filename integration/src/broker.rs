@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::component::Component;
-use crate::kafka::ApacheKafka;
+use crate::kafka::{ApacheKafka, Shape};
 use crate::tansu::Tansu;
 
 /// Which broker.
@@ -48,6 +48,14 @@ impl Broker {
         })
     }
 
+    /// An Apache Kafka of another shape than a single broker; nothing runs yet.
+    ///
+    /// # Errors
+    /// As [`Broker::prepared`].
+    pub fn shaped(shape: &Shape) -> Result<Broker> {
+        Ok(Broker::ApacheKafka(ApacheKafka::prepared_as(shape)?))
+    }
+
     /// A broker that takes records.
     ///
     /// # Errors
@@ -69,6 +77,17 @@ impl Broker {
         }
     }
 
+    /// The Apache Kafka that it is.
+    ///
+    /// # Panics
+    /// When it is another broker.
+    pub fn kafka(&mut self) -> &mut ApacheKafka {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka,
+            Broker::Tansu(_) => panic!("not an Apache Kafka"),
+        }
+    }
+
     /// Stops it in good order.
     ///
     /// # Errors
@@ -77,6 +96,14 @@ impl Broker {
         match self {
             Broker::ApacheKafka(kafka) => kafka.stop(),
             Broker::Tansu(tansu) => tansu.stop(),
+        }
+    }
+
+    /// Hosts and ports, user and password for a client that must have rights; `None` where nothing is asked.
+    pub fn guarded(&self) -> Option<(String, &'static str, &'static str)> {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka.guarded(),
+            Broker::Tansu(_) => None,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod tansu;
 pub mod conmon;
 pub mod generator;
 pub mod kubelet;
+pub mod steady;
 pub mod workload;
 
 pub mod browser;
@@ -33,6 +34,7 @@ pub mod settings;
 
 pub mod audit;
 pub mod consume;
+pub mod delays;
 
 pub mod measure;
 pub mod soak;

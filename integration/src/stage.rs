@@ -83,7 +83,11 @@ impl Stage {
         Ok(stage)
     }
 
-    fn over(broker: Broker, wishes: &Wishes) -> Result<Stage> {
+    /// [`Stage::prepared`] over a broker that is prepared already. Where a broker asks for rights, it asks the router only.
+    ///
+    /// # Errors
+    /// When something cannot be written or the gateway's `keys init` fails.
+    pub fn over(broker: Broker, wishes: &Wishes) -> Result<Stage> {
         let folder = folders::scratch("stage")?;
         let place = |name: &str| folder.path().join(name);
         let logs = wishes.place.clone().unwrap_or_else(|| folder.path().to_path_buf()).join("log");
@@ -95,13 +99,22 @@ impl Stage {
         issuer.publish(&place("keys/jwks.json"))?;
         let template = "logs.{namespace}".to_owned();
         let bootstrap = broker.bootstrap();
+        let mut router_kafka = wishes.router_kafka.clone();
+        let guarded = broker.guarded();
+        if let Some((_, user, password)) = &guarded {
+            let file = place("keys/kafka-password");
+            std::fs::write(&file, password).context("write the password")?;
+            let file = file.display();
+            router_kafka
+                .push(format!("sasl: {{mechanism: SCRAM-SHA-512, username: {user}, password_file: \"{file}\"}}"));
+        }
         let router = RouterSettings {
             node_name: "node-1".to_owned(),
             state_dir: logs.join("fairlead"),
             pods_dir: pods.clone(),
-            bootstrap: bootstrap.clone(),
+            bootstrap: guarded.map_or_else(|| bootstrap.clone(), |(bootstrap, ..)| bootstrap),
             properties: vec![("compression.type".to_owned(), "lz4".to_owned())],
-            kafka: wishes.router_kafka.clone(),
+            kafka: router_kafka,
             template: template.clone(),
             partitions: wishes.partitions.max(1),
             admin_port: free_port(),

@@ -65,7 +65,7 @@ impl Tansu {
         };
         runtime.spawn(async move { broker.listen(Instant::now().into()).await });
         self.runtime = Some(runtime);
-        admin::prove_ready(&self.bootstrap(), UP_WITHIN).context("Tansu")
+        admin::prove_ready(&self.bootstrap(), 1, UP_WITHIN).context("Tansu")
     }
 
     /// Ends every connection and closes the database.

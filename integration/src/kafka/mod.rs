@@ -1,152 +1,151 @@
-//! A real Apache Kafka: one process, broker and controller in KRaft mode, plaintext on loopback.
+//! A real Apache Kafka in KRaft mode on loopback: one process that is broker and controller, or several brokers of which
+//! the first is the controller too.
 
 mod install;
+mod java;
+mod node;
+mod rights;
+mod settings;
 
 pub(crate) use install::is_cached;
+pub use node::{Node, Slowed};
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::broker::UP_WITHIN;
-use crate::child::Child;
+use crate::mounts::Mount;
 use crate::{admin, folders, ports};
+use java::Java;
+use settings::Ports;
 
-/// A broker with ports and data of its own.
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many brokers. With several, topics have three replicas of which two must have a record.
+    pub brokers: u32,
+    /// Is there a listener whose callers must say who they are and have the right? The harness's own listener has none
+    /// of that.
+    pub rights: bool,
+    /// How large the first broker's disk is, in MiB, if it has one of its own.
+    pub disk_mebibytes: Option<u32>,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape { brokers: 1, rights: false, disk_mebibytes: None }
+    }
+}
+
+/// A cluster with ports and data of its own.
 #[derive(Debug)]
 pub struct ApacheKafka {
-    port: u16,
-    libraries: PathBuf,
-    process: Option<Child>,
+    nodes: Vec<Node>,
+    ports: Vec<Ports>,
+    shape: Shape,
+    java: Java,
+    /// Removed last.
     folder: TempDir,
 }
 
 impl ApacheKafka {
-    /// Fetches Kafka if the cache has none, chooses ports and formats the data folder. Nothing runs yet.
+    /// A single broker: see [`ApacheKafka::prepared_as`].
     ///
     /// # Errors
     /// When Maven cannot fetch Kafka, or the folder cannot be made or formatted.
     pub fn prepared() -> Result<ApacheKafka> {
+        ApacheKafka::prepared_as(&Shape::default())
+    }
+
+    /// Fetches Kafka if the cache has none, chooses ports and formats the data folders. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When Maven cannot fetch Kafka, or a folder or disk cannot be made or formatted.
+    pub fn prepared_as(shape: &Shape) -> Result<ApacheKafka> {
         let libraries = install::libraries()?;
         let folder = folders::scratch("kafka")?;
-        let (port, controller) = (ports::free_port(), ports::free_port());
-        write_settings(folder.path(), port, controller)?;
-        let kafka = ApacheKafka { port, libraries, process: None, folder };
-        kafka.format()?;
-        Ok(kafka)
+        let java = Java::prepared(libraries, folder.path())?;
+        let heap = if shape.brokers > 1 { "-Xmx256m" } else { "-Xmx512m" };
+        let controller = ports::free_port();
+        let (mut nodes, mut all) = (Vec::new(), Vec::new());
+        for id in 1..=shape.brokers {
+            let ports = Ports { plain: ports::free_port(), client: ports::free_port() };
+            let disk = shape.disk_mebibytes.filter(|_| id == 1).map(Mount::memory).transpose()?;
+            let text = settings::server(shape, id, ports, controller);
+            nodes.push(Node::prepared(folder.path().join(id.to_string()), &java, &text, heap, disk)?);
+            all.push(ports);
+        }
+        let users: &[_] = if shape.rights { &[rights::USER] } else { &[] };
+        // A JVM each: side by side.
+        std::thread::scope(|scope| {
+            let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.format(users))).collect();
+            running.into_iter().try_for_each(|one| one.join().expect("formatting does not panic"))
+        })?;
+        Ok(ApacheKafka { nodes, ports: all, shape: *shape, java, folder: folder })
     }
 
-    /// Starts it, again on the same data and port, and waits until a record is acknowledged.
+    /// Starts those of its processes that do not run, again on the same data and ports, and waits until a record is
+    /// acknowledged by every broker.
     ///
     /// # Errors
-    /// When it ends or is not ready in time; its last lines are in the message.
+    /// When one ends or is not ready in time; its last lines are in the message.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "Apache Kafka runs already");
-        let mut command = self.java();
-        command.args(["-Xms128m", "-Xmx512m", "kafka.Kafka"]).arg(self.folder.path().join("server.properties"));
-        self.process = Some(Child::start("Apache Kafka", &command, &self.log())?);
-        admin::prove_ready(&self.bootstrap(), UP_WITHIN).with_context(|| format!("Apache Kafka:\n{}", self.log_tail()))
+        for node in &mut self.nodes {
+            node.start()?;
+        }
+        self.wait_ready()
     }
 
-    /// Stops it in good order.
+    /// Waits until every broker acknowledges a record.
     ///
     /// # Errors
-    /// When it had to be killed.
+    /// When one is not ready in time; the last lines of all are in the message.
+    pub fn wait_ready(&self) -> Result<()> {
+        let tails = || self.nodes.iter().map(Node::log_tail).collect::<Vec<_>>().join("\n----\n");
+        admin::prove_ready(&self.bootstrap(), self.shape.brokers, UP_WITHIN)
+            .with_context(|| format!("Apache Kafka:\n{}", tails()))
+    }
+
+    /// Stops it in good order, the controller last.
+    ///
+    /// # Errors
+    /// When a process had to be killed.
     pub fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        process.terminate(Duration::from_secs(60)).map(|_| ())
+        self.nodes.iter_mut().rev().try_for_each(Node::stop)
     }
 
-    /// Kills it.
-    pub fn kill(&mut self) {
-        drop(self.process.take());
-    }
-
-    /// Freezes it: connections stay open, nothing is answered.
+    /// Broker `id`, from 1.
     ///
-    /// # Errors
-    /// When it does not run.
-    pub fn freeze(&self) -> Result<()> {
-        self.process.as_ref().context("Apache Kafka does not run")?.signal(Signal::STOP)
+    /// # Panics
+    /// When there is no such broker.
+    pub fn node(&mut self, id: usize) -> &mut Node {
+        &mut self.nodes[id - 1]
     }
 
-    /// Ends [`ApacheKafka::freeze`].
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn thaw(&self) -> Result<()> {
-        self.process.as_ref().context("Apache Kafka does not run")?.signal(Signal::CONT)
-    }
-
-    /// Host and port for clients.
+    /// Hosts and ports for clients, without any rights asked.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        listed(self.ports.iter().map(|ports| ports.plain))
     }
 
-    fn format(&self) -> Result<()> {
-        let mut command = self.java();
-        command.args(["-Xmx128m", "kafka.tools.StorageTool", "format", "--ignore-formatted"]);
-        // Any sixteen bytes in URL-safe base64 name the cluster.
-        command.args(["--cluster-id", "ZmFpcmxlYWQtdGVzdC0wMQ", "--config"]);
-        let output = command.arg(self.folder.path().join("server.properties")).output().context("run java")?;
-        let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        ensure!(output.status.success(), "format Kafka's storage: {}", String::from_utf8_lossy(&said));
-        Ok(())
-    }
-
-    /// A JVM for a single small broker: short-lived, so only the quick compiler; one collector thread.
-    fn java(&self) -> Command {
-        let mut command = Command::new("java");
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"]);
-        command.arg(format!("-Dlog4j2.configurationFile={}", self.folder.path().join("log4j2.properties").display()));
-        command.arg("-cp").arg(self.libraries.join("*"));
-        command
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("kafka.log")
-    }
-
-    fn log_tail(&self) -> String {
-        self.process.as_ref().map(|process| process.log_tail(30)).unwrap_or_default()
+    /// Makes `replicas` those of a topic's only partition; the first one soon becomes its leader.
+    ///
+    /// # Errors
+    /// When Kafka's tool fails.
+    pub fn reassign(&self, topic: &str, replicas: &[u32]) -> Result<()> {
+        let plan = serde_json::json!({
+            "version": 1,
+            "partitions": [{"topic": topic, "partition": 0, "replicas": replicas}],
+        });
+        let file = self.folder.path().join("reassignment.json");
+        std::fs::write(&file, plan.to_string()).context("write the reassignment")?;
+        let file = file.display().to_string();
+        let class = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+        let bootstrap = self.bootstrap();
+        let arguments = ["--bootstrap-server", &bootstrap, "--execute", "--reassignment-json-file", &file];
+        self.java.tool(class, &arguments).map(|_| ())
     }
 }
 
-fn write_settings(folder: &Path, port: u16, controller: u16) -> Result<()> {
-    let data = folder.join("data");
-    let settings = format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         auto.create.topics.enable=false\n\
-         offsets.topic.replication.factor=1\n\
-         offsets.topic.num.partitions=1\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         transaction.state.log.num.partitions=1\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n\
-         controlled.shutdown.max.retries=1\n\
-         log.segment.bytes=67108864\n\
-         log.dirs={}\n",
-        data.display()
-    );
-    let logging = "status=error\n\
-                   appender.console.type=Console\n\
-                   appender.console.name=console\n\
-                   appender.console.layout.type=PatternLayout\n\
-                   appender.console.layout.pattern=%d{ISO8601} %p %c{1} %m%n\n\
-                   rootLogger.level=warn\n\
-                   rootLogger.appenderRef.console.ref=console\n";
-    std::fs::write(folder.join("server.properties"), settings).context("write server.properties")?;
-    std::fs::write(folder.join("log4j2.properties"), logging).context("write log4j2.properties")
+fn listed(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }

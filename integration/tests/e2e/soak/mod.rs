@@ -1,15 +1,21 @@
 //! Faults on real components, each case a row of the table in `docs/reliability.md`. The tests run a short form; `make
 //! soak` sets `FAIRLEAD_SOAK` for the long one and makes the table.
 
+mod acl_removed;
+mod broker_disk_full;
 mod budget;
 mod conmon;
 mod disk;
+mod fairness_three_brokers;
 mod files;
 mod kills;
 mod kubelet_rotation;
 mod long_line;
 mod outage;
 mod pods;
+mod small_message_limit;
+mod teams;
+mod topic_deleted;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -25,6 +31,9 @@ use fairlead_integration::wait::wait_for;
 use fairlead_integration::workload::Script;
 
 const STANDS_STILL: Duration = Duration::from_millis(400);
+/// The 99th percentile of a namespace's delays that another one's trouble may not push it over, on a machine that is busy:
+/// far below any time-out of Kafka's that it could be waiting for.
+const UNDISTURBED: Duration = Duration::from_millis(800);
 
 /// A real log writer and Apache Kafka.
 fn usable() -> bool {
