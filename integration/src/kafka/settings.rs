@@ -51,7 +51,7 @@ pub(super) fn server(shape: &Shape, id: u32, ports: Ports, controller: u16) -> S
         text += "default.replication.factor=3\n\
                  min.insync.replicas=2\n\
                  # A broker that stands still stays in sync, so that others wait for it.\n\
-                 broker.session.timeout.ms=90000\n\
+                 broker.session.timeout.ms=30000\n\
                  replica.lag.time.max.ms=90000\n\
                  auto.leader.rebalance.enable=true\n\
                  leader.imbalance.check.interval.seconds=1\n\

@@ -2,7 +2,6 @@
 //! how long they take when all is well. Its own topic is led by broker 1 and followed by broker 2; what happens, happens
 //! to broker 3 and to other namespaces' topics.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use fairlead_integration::admin;
@@ -100,7 +99,6 @@ fn keep_a_quiet_namespace_quick() {
             kafka.wait_ready().unwrap();
         });
     }
-    super::say(&seen.table());
     logs.extend(teams::stopped(others));
     logs.push(probe.into_log());
     // What was delivered into the topic that was deleted is gone with it.
@@ -139,6 +137,17 @@ struct Row {
     most: Duration,
 }
 
+impl Row {
+    fn text(&self, idle: &Row) -> String {
+        let Row { what, at_once, half, most } = self;
+        let times = most.as_secs_f64() / idle.most.as_secs_f64();
+        format!(
+            "written -> readable, {what:34}: p99 at once {at_once:>8.1?}, then p50 {half:>8.1?} p99 {most:>8.1?} \
+             ({times:.1} times idle)"
+        )
+    }
+}
+
 #[derive(Default)]
 struct Seen(Vec<Row>);
 
@@ -148,19 +157,9 @@ impl Seen {
         let at_once = window().percentile(99);
         let windows: Vec<Delays> = (0..pick(1, 5)).map(|_| window()).collect();
         let median = |percent| Delays::median(windows.iter().map(|window| window.percentile(percent)).collect());
-        self.0.push(Row { what: what.to_owned(), at_once, half: median(50), most: median(99) });
-    }
-
-    fn table(&self) -> String {
-        let mut text = "written -> readable, a quiet namespace:\n".to_owned();
-        for Row { what, at_once, half, most } in &self.0 {
-            let times = most.as_secs_f64() / self.0[0].most.as_secs_f64();
-            let _ = writeln!(
-                text,
-                "{what:36} p99 at once {at_once:>8.1?}, then p50 {half:>8.1?} p99 {most:>8.1?} ({times:.1} times idle)"
-            );
-        }
-        text
+        let row = Row { what: what.to_owned(), at_once, half: median(50), most: median(99) };
+        super::say(&row.text(self.0.first().unwrap_or(&row)));
+        self.0.push(row);
     }
 
     /// The promise is about an idle machine; a busy one must at least not show a namespace that waits for another one's
