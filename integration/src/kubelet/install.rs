@@ -36,8 +36,7 @@ pub(crate) fn missing() -> Option<String> {
         return None;
     }
     let needed = format!("Go 1.{GO_MINOR_MIN} or newer is needed once");
-    let Some(output) = Command::new("go").args(["env", "GOVERSION"]).output().ok().filter(|out| out.status.success())
-    else {
+    let Some(output) = go().args(["env", "GOVERSION"]).output().ok().filter(|out| out.status.success()) else {
         return Some(format!("`go` is not on PATH; {needed}"));
     };
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -45,6 +44,13 @@ pub(crate) fn missing() -> Option<String> {
         Some(minor) if minor >= GO_MINOR_MIN => None,
         _ => Some(format!("`go` is {version}; {needed}")),
     }
+}
+
+/// Go as PATH has it, else where Go's own archive puts it.
+fn go() -> Command {
+    const USUAL: &str = "/usr/local/go/bin/go";
+    let on_path = Command::new("go").arg("version").output().is_ok_and(|out| out.status.success());
+    Command::new(if on_path { "go" } else { USUAL })
 }
 
 /// The minor version in `go1.26.8`; all Go there is has the major version 1.
@@ -71,7 +77,7 @@ fn source_folder() -> PathBuf {
 fn build(program: &std::path::Path) -> Result<()> {
     // Under another name until it is whole.
     let making = program.with_extension("making");
-    let mut command = Command::new("go");
+    let mut command = go();
     command.args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(&making).arg(".");
     command.current_dir(source_folder()).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
     let output = command.output().context("run go build")?;
