@@ -129,7 +129,8 @@ impl Drop for CriWriter {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a container's log file as a runtime does.
+pub(super) fn open(path: &Path) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o640);

@@ -1,15 +1,14 @@
 //! A container's log of which a copy of every byte is kept: what a judge must find whatever happens to the files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use super::Identity;
-use super::cri::Stream;
+use super::cri::{Stream, open};
 
 /// Writes one container's files and keeps their bytes.
 #[derive(Debug)]
@@ -106,12 +105,6 @@ impl KeptLog {
         let folder = self.path.parent().and_then(Path::parent).context("a pod's folder")?;
         std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
     }
-}
-
-fn open(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o640);
-    options.open(path).with_context(|| format!("open {}", path.display()))
 }
 
 #[cfg(test)]

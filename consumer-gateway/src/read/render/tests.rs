@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::read::scan::Scanner;
 
-fn value(log: &[u8], seq: u64, chunk: Option<Chunk>) -> Vec<u8> {
+fn head() -> Head {
     let kubernetes = KubernetesHead {
         namespace_name: "a",
         pod_name: "api-1",
@@ -15,12 +15,15 @@ fn value(log: &[u8], seq: u64, chunk: Option<Chunk>) -> Vec<u8> {
         host: "n",
         ..Default::default()
     };
-    let head = Head::new(&kubernetes, Metadata::Path, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap());
+    Head::new(&kubernetes, Metadata::Path, &"0b1/api/0/k3v9/1".parse::<Source>().unwrap())
+}
+
+fn value(log: &[u8], seq: u64, chunk: Option<Chunk>) -> Vec<u8> {
     let time = Timestamp::parse(b"2026-11-20T10:00:00Z").unwrap();
     let mut out = Vec::new();
     encode(
         &mut out,
-        &head,
+        &head(),
         &Line { seq, lines: 1, left_out: 0, again: false, chunk, time, stream: Stream::Stdout, log },
     );
     out
@@ -55,20 +58,8 @@ fn ndjson_is_the_value_with_the_cursor_last() {
 #[test]
 fn a_notice_is_told_from_every_line() {
     let mut notice = Vec::new();
-    let head = Head::new(
-        &KubernetesHead {
-            namespace_name: "a",
-            pod_name: "api-1",
-            pod_id: "0b1",
-            container_name: "api",
-            host: "n",
-            ..Default::default()
-        },
-        Metadata::Path,
-        &"0b1/api/0/k3v9/1".parse::<Source>().unwrap(),
-    );
     let end = Notice { lines: Some(2), bytes: Some(9), ..Notice::new(NoticeKind::EndOfStream, "0b1/api/0/k3v9/1", 2) };
-    encode_notice(&mut notice, &head, &end, false, (0, 0));
+    encode_notice(&mut notice, &head(), &end, false, (0, 0));
     assert_eq!(
         text(&[notice, value(b"# end of stdout", 0, None)]),
         "# notice: end of stdout: 2 lines, 9 bytes\n\\x23 end of stdout\n"

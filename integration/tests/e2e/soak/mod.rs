@@ -33,7 +33,7 @@ use fairlead_integration::workload::Script;
 const STANDS_STILL: Duration = Duration::from_millis(400);
 /// The 99th percentile of a namespace's delays that another one's trouble may not push it over, on a machine that is busy:
 /// far below any time-out of Kafka's that it could be waiting for.
-const UNDISTURBED: Duration = Duration::from_secs(3);
+const UNDISTURBED: Duration = Duration::from_millis(800);
 
 /// A real log writer and Apache Kafka.
 fn usable() -> bool {

@@ -60,7 +60,7 @@ fn an_idle_file_costs_no_descriptor_no_buffer_and_no_poll() {
     let (wall, cpu) = (begun.elapsed(), cpu_time() - begun_cpu);
     let wakeups_max = wall.as_millis() / IDLE_WAIT.as_millis() + 4;
     assert!(rounds <= wakeups_max, "{rounds} wakeups in {wall:?}");
-    assert!(cpu < wall / 30, "{cpu:?} of a core in {wall:?}");
+    assert!(cpu < wall / 100, "{cpu:?} of a core in {wall:?}");
     println!("3,000 idle files: {rounds} wakeups and {cpu:?} of a core in {wall:?}");
 
     let begun = cpu_time();
