@@ -15,6 +15,8 @@ pub mod tail;
 
 pub mod parse;
 
+pub mod enrich;
+
 pub mod pipeline;
 
 pub mod produce;

@@ -1,0 +1,111 @@
+//! What Kubernetes knows of the pods on this node.
+//!
+//! Input: the API server. Output: [`PodFacts`], pruned before they are stored, keyed by the UID in the kubelet's path. Waiting for them, keeping them
+//! beside the positions and encoding them are the worker's; identity never comes from here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the worker asks what is known of a pod. Asking never blocks.
+pub trait Pods: Send + Sync {
+    /// Changes whenever an answer of [`Pods::pod`] or [`Pods::standing`] may have changed.
+    fn version(&self) -> u64;
+
+    /// What is known of a pod, by the UID in the kubelet's path: its own, or for a static pod the hash that its mirror names.
+    fn pod(&self, uid: &str) -> Option<Arc<PodFacts>>;
+
+    /// Whether answers can be expected.
+    fn standing(&self) -> Standing;
+}
+
+/// Whether the API server can be expected to say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody asks it: `kubernetes.enabled` is false.
+    Off,
+    /// The first answer is awaited.
+    Starting,
+    /// All pods of the node are known, and changes are told.
+    Known,
+    /// It does not answer, or refuses; what was known before stays.
+    Away,
+}
+
+/// What is taken of a pod; everything else is dropped where it is parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFacts {
+    /// The pod's own namespace, to compare with the path's.
+    pub namespace: String,
+    /// The namespace's UID, once that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_id: Option<String>,
+    /// The pod's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Those annotations that `kubernetes.annotations` allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels of the namespace that `kubernetes.namespace_labels` allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespace_labels: BTreeMap<String, String>,
+    /// Labels of the node that `kubernetes.node_labels` allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_labels: BTreeMap<String, String>,
+    /// The workload that owns the pod; for a Deployment's pod the Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// By name: ordinary, init, sidecar and ephemeral containers.
+    pub containers: BTreeMap<String, ContainerFacts>,
+    /// What its owners wish, as annotations of ours say: name (without the prefix `fairlead.dev/`) to value, as written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wishes: BTreeMap<String, String>,
+    /// Whether something was left out because there was too much of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its kind, for example `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What is taken of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Its image as the pod's specification has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The runtime's id, without its scheme, by restart count: of the present instance and the one before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ids: BTreeMap<u32, String>,
+}
+
+impl PodFacts {
+    /// The runtime's id of one instance of a container.
+    pub fn container_id(&self, container: &str, restart: u32) -> Option<&str> {
+        self.containers.get(container)?.ids.get(&restart).map(String::as_str)
+    }
+}
+
+/// Nobody asks the API server.
+#[derive(Debug)]
+pub struct NoPods;
+
+impl Pods for NoPods {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn pod(&self, _: &str) -> Option<Arc<PodFacts>> {
+        None
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Off
+    }
+}
