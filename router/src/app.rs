@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Existing},
+    enrich::NoPods,
     hold::ignore_lease_breaks,
     metrics::Metrics,
     pipeline::Limits,
@@ -147,6 +148,7 @@ fn work(
         pending,
         destinations: topics,
         broker_down: Box::new(broker_down),
+        pods: Arc::new(NoPods),
         metrics,
         readiness,
         heartbeat,
@@ -167,6 +169,7 @@ fn work(
         store_interval: config.store_interval,
         in_flight_bytes_max: config.in_flight_bytes_max,
         drain_max: config.shutdown_deadline,
+        metadata_wait: Duration::ZERO,
     };
     let worker = Worker::start(settings, parts)?;
     Ok(worker.run(&|| stop.is_cancelled()))

@@ -9,14 +9,29 @@ use serde::{Deserialize, Serialize};
 
 /// Where the worker asks what is known of a pod. Asking never blocks.
 pub trait Pods: Send + Sync {
-    /// Changes whenever an answer of [`Pods::pod`] or [`Pods::standing`] may have changed.
+    /// Changes whenever another answer may have changed.
     fn version(&self) -> u64;
 
-    /// What is known of a pod, by the UID in the kubelet's path: its own, or for a static pod the hash that its mirror names.
-    fn pod(&self, uid: &str) -> Option<Arc<PodFacts>>;
+    /// What is known of a pod: by its UID, whatever namespace and name the API server has for it; a static pod by the hash that its mirror names,
+    /// if the mirror has this namespace and name. Anybody may write such an annotation; nobody can take the name of a mirror that is there.
+    fn pod(&self, path: PodPath<'_>) -> Option<Arc<PodFacts>>;
 
     /// Whether answers can be expected.
     fn standing(&self) -> Standing;
+
+    /// The same of what is asked about namespaces, which needs a right of its own: away, it keeps nobody waiting for [`PodFacts::namespace_id`].
+    fn namespaces(&self) -> Standing;
+}
+
+/// A pod as the kubelet's path names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodPath<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The pod's name.
+    pub pod: &'a str,
+    /// The pod's UID, or a static pod's hash.
+    pub uid: &'a str,
 }
 
 /// Whether the API server can be expected to say more.
@@ -80,7 +95,7 @@ pub struct ContainerFacts {
     /// Its image as the pod's specification has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The runtime's id, without its scheme, by restart count: of the present instance and the one before.
+    /// The runtime's id, without its scheme, by restart count: of the present instance and some before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ids: BTreeMap<u32, String>,
 }
@@ -101,11 +116,15 @@ impl Pods for NoPods {
         0
     }
 
-    fn pod(&self, _: &str) -> Option<Arc<PodFacts>> {
+    fn pod(&self, _: PodPath<'_>) -> Option<Arc<PodFacts>> {
         None
     }
 
     fn standing(&self) -> Standing {
+        Standing::Off
+    }
+
+    fn namespaces(&self) -> Standing {
         Standing::Off
     }
 }

@@ -43,6 +43,7 @@ use tracing::{info, warn};
 use crate::{
     checkpoint::{InstanceKey, Store, StoreError},
     discover::Watcher,
+    enrich::Pods,
     hold::{Budget, HeldFolder, HoldError},
     metrics::Metrics,
     pipeline::Limits,
@@ -79,6 +80,8 @@ pub struct Settings {
     pub in_flight_bytes_max: u64,
     /// How long a stop may take.
     pub drain_max: Duration,
+    /// How long a new instance's first read waits for what Kubernetes knows of its pod.
+    pub metadata_wait: Duration,
 }
 
 /// What else the worker works with.
@@ -91,6 +94,8 @@ pub struct Parts {
     pub destinations: Arc<dyn Destinations>,
     /// Why no broker answers, if none does; told whether connections failed since it was last asked.
     pub broker_down: Box<dyn Fn(bool) -> Option<String>>,
+    /// What Kubernetes knows of pods.
+    pub pods: Arc<dyn Pods>,
     /// The metrics.
     pub metrics: Metrics,
     /// What `/readyz` says.

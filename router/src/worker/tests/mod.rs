@@ -32,6 +32,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    enrich::NoPods,
     hold::FreeMin,
     pipeline::TooLong,
     produce::{
@@ -114,6 +115,7 @@ impl Node {
             store_interval: Duration::from_millis(1),
             in_flight_bytes_max: 32 << 20,
             drain_max: Duration::from_secs(5),
+            metadata_wait: Duration::ZERO,
         };
         fs::create_dir_all(&settings.pods_dir).unwrap();
         let sink = Rc::new(RefCell::new(FakeSink::new(Arc::new(Pending::new(1)))));
@@ -141,6 +143,7 @@ impl Node {
             pending,
             destinations: Arc::clone(&self.topics) as Arc<dyn Destinations>,
             broker_down: Box::new(|_| None),
+            pods: Arc::new(NoPods),
             metrics: Metrics::new().0,
             readiness: Readiness::new(),
             heartbeat: Liveness::new().heartbeat("worker", Duration::from_secs(60)),
