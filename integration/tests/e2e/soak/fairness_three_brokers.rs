@@ -117,7 +117,7 @@ fn undisturbed(idle: Duration) -> Duration {
 }
 
 fn start_flood(stage: &Stage) -> Steady {
-    Steady::start(stage.pods(), "flood", Pace::of(4_000)).unwrap()
+    Steady::start(stage.pods(), "flood", Pace::of(5_000)).unwrap()
 }
 
 /// Measures while something is done to the brokers, again and again until it is done.
