@@ -6,12 +6,12 @@ set -eu
 build="gcc g++ libc6-dev make pkg-config libssl-dev"
 tests="curl git conmon openjdk-17-jdk-headless maven chromium chromium-driver"
 
-# Go, for the kubelet's own rotation code: Debian's if it is new enough.
+# Go, for kube-apiserver, etcd and the kubelet's own rotation code: Debian's if it is new enough.
 if ! (go env GOVERSION || /usr/local/go/bin/go env GOVERSION) 2>/dev/null | grep -Eq '^go1\.(2[4-9]|[3-9][0-9])'; then
     if apt-cache policy golang-go 2>/dev/null | grep -Eq 'Candidate: 2:1\.(2[4-9]|[3-9][0-9])'; then
         tests="$tests golang-go"
     else
-        echo "Go 1.24 or newer is not here and not in Debian's packages: the kubelet's rotation is left out of the tests" >&2
+        echo "Go 1.24 or newer is not here and not in Debian's packages: kube-apiserver and the kubelet's rotation are left out of the tests" >&2
     fi
 fi
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::Command;
 
+use crate::kubernetes::Program;
+
 /// A component that some suites need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
@@ -16,14 +18,22 @@ pub enum Component {
     Chromium,
     /// The kubelet's rotation of logs, built by Go.
     KubeletRotation,
+    /// etcd and kube-apiserver, built by Go.
+    KubeApiServer,
     /// File systems that tests mount.
     Mounts,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 5] =
-        [Component::ApacheKafka, Component::Conmon, Component::Chromium, Component::KubeletRotation, Component::Mounts];
+    pub const ALL: [Component; 6] = [
+        Component::ApacheKafka,
+        Component::Conmon,
+        Component::Chromium,
+        Component::KubeletRotation,
+        Component::KubeApiServer,
+        Component::Mounts,
+    ];
 
     /// Says why the component cannot be used here; `None` if it can.
     pub fn missing(self) -> Option<String> {
@@ -35,7 +45,8 @@ impl Component {
                 not_on_path("chromium", "chromium").or_else(|| not_on_path("chromedriver", "chromium-driver"))
             }
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
-            Component::KubeletRotation => crate::kubelet::missing(),
+            Component::KubeletRotation => Program::KubeletRotation.missing(),
+            Component::KubeApiServer => Program::Etcd.missing().or_else(|| Program::ApiServer.missing()),
             Component::Mounts => crate::mounts::missing(),
         }
     }
@@ -43,7 +54,7 @@ impl Component {
     /// What brings it to a machine that lacks it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Component::KubeletRotation => "install Go; Debian's may be too old",
+            Component::KubeletRotation | Component::KubeApiServer => "install Go; Debian's may be too old",
             Component::Mounts => "run as root",
             _ => "make deps installs it",
         }
@@ -69,6 +80,7 @@ impl fmt::Display for Component {
             Component::Conmon => "conmon",
             Component::Chromium => "Chromium",
             Component::KubeletRotation => "the kubelet's rotation",
+            Component::KubeApiServer => "kube-apiserver",
             Component::Mounts => "mounted file systems",
         })
     }

@@ -2,7 +2,7 @@
 //! end-to-end tests and benchmarks share.
 //!
 //! Real parts: [`kafka`] (Apache Kafka), [`tansu`] (an embedded broker), [`conmon`] (a real CRI log writer), [`kubelet`] (the
-//! kubelet's rotation), [`process`] (our own binaries as child processes). Made input: [`generator`]. Judgement:
+//! kubelet's rotation), [`kubernetes`] (etcd and kube-apiserver), [`process`] (our own binaries as child processes). Made input: [`generator`]. Judgement:
 //! [`consume`], [`audit`], [`http`]; [`soak`] has the rows that scenarios report.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -11,6 +11,7 @@ pub mod component;
 pub mod folders;
 pub mod mounts;
 pub mod ports;
+pub mod proxy;
 pub mod wait;
 
 pub mod admin;
@@ -21,6 +22,7 @@ pub mod tansu;
 pub mod conmon;
 pub mod generator;
 pub mod kubelet;
+pub mod kubernetes;
 pub mod steady;
 pub mod workload;
 

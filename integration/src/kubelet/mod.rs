@@ -1,9 +1,5 @@
 //! The kubelet's own rotation code over conmon's files: Kubernetes' `pkg/kubelet/logs`, in a small Go program of ours
-//! (`kubelet-rotation/main.go`) that stands in for the container runtime.
-
-mod install;
-
-pub(crate) use install::missing;
+//! (`kubernetes/kubelet-rotation/main.go`) that stands in for the container runtime.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +12,7 @@ use tempfile::TempDir;
 use crate::child::Child;
 use crate::conmon::Conmon;
 use crate::folders;
+use crate::kubernetes::Program;
 use crate::wait::wait_until;
 
 const REMOVED_WITHIN: Duration = Duration::from_secs(30);
@@ -45,7 +42,7 @@ impl Kubelet {
     /// When it cannot be built or started.
     pub fn start(rotation: &Rotation) -> Result<Kubelet> {
         let containers = folders::scratch("kubelet")?;
-        let mut command = Command::new(install::program()?);
+        let mut command = Command::new(Program::KubeletRotation.path()?);
         command.arg("-containers").arg(containers.path()).arg("-max-size").arg(&rotation.max_size);
         command.arg("-max-files").arg(rotation.max_files.to_string());
         command.arg("-interval").arg(format!("{}ms", rotation.interval.as_millis()));
