@@ -116,6 +116,7 @@ fn router(folder: &Path, pods: &Path, bootstrap: &str, prefix: &str, shape: &Sha
             ("linger.ms".to_owned(), LINGER_MS.to_owned()),
         ],
         kafka: Vec::new(),
+        kubernetes: Vec::new(),
         hold: Vec::new(),
         template: format!("{prefix}.{{namespace}}"),
         partitions: 1,

@@ -22,6 +22,8 @@ pub struct Stored {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
+    /// Milliseconds since 1970: when it was sent, or with `LogAppendTime` when it came.
+    pub at_ms: i64,
     /// Its key.
     pub key: Vec<u8>,
     /// Its value.
@@ -138,6 +140,7 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Stored>> {
             Some(Ok(message)) => stored.push(Stored {
                 partition: message.partition(),
                 offset: message.offset(),
+                at_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().unwrap_or_default().to_vec(),
                 value: message.payload().unwrap_or_default().to_vec(),
             }),

@@ -34,6 +34,8 @@ pub struct RouterSettings {
     pub logs: Vec<String>,
     /// Keys of `hold`, each `key: value`.
     pub hold: Vec<String>,
+    /// Keys of `kubernetes`, each `key: value`; none: the API server is not asked.
+    pub kubernetes: Vec<String>,
     /// Further top-level lines.
     pub extra: Vec<String>,
 }
@@ -60,7 +62,9 @@ impl RouterSettings {
              config: {{retention.ms: \"604800000\"}}}}\n",
             self.template, self.partitions
         );
-        let _ = write!(text, "kubernetes: {{enabled: false}}\nadmin: {{listen: \"127.0.0.1:{}\"}}\n", self.admin_port);
+        let asked = format!("enabled: {}", !self.kubernetes.is_empty());
+        let kubernetes = [vec![asked], self.kubernetes.clone()].concat().join(", ");
+        let _ = write!(text, "kubernetes: {{{kubernetes}}}\nadmin: {{listen: \"127.0.0.1:{}\"}}\n", self.admin_port);
         if !self.hold.is_empty() {
             let _ = writeln!(text, "hold: {{{}}}", self.hold.join(", "));
         }

@@ -42,6 +42,8 @@ pub struct Wishes {
     pub router_kafka: Vec<String>,
     /// Keys of the router's `hold`.
     pub router_hold: Vec<String>,
+    /// Keys of the router's `kubernetes`; none: it asks no API server.
+    pub router_kubernetes: Vec<String>,
     /// Further top-level lines of the router's file.
     pub router_extra: Vec<String>,
     /// Where logs and state are; none for the scratch folder.
@@ -121,6 +123,7 @@ impl Stage {
             logs: wishes.router_logs.clone(),
             // However full this machine's disk is, nothing is released for it.
             hold: [vec!["free_min: 0%".to_owned()], wishes.router_hold.clone()].concat(),
+            kubernetes: wishes.router_kubernetes.clone(),
             extra: wishes.router_extra.clone(),
         };
         let port = free_port();

@@ -1,7 +1,6 @@
 //! The harness itself: do the real parts come up, come back on their data, and write what they should?
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fairlead_integration::admin;
@@ -222,8 +221,5 @@ fn kube_apiserver_grants_what_an_account_was_allowed() {
     let allowed = || answer("a pod", Api::<Pod>::namespaced(client.clone(), "shop").get("web-1")).ok();
     wait_for("the other right", Duration::from_secs(10), allowed).unwrap();
     let counted = requests::of_user(&cluster.audit_log(), &account.user()).unwrap();
-    let expected: BTreeMap<&str, u64> = [("watch pods", 1)].into();
-    for (request, count) in expected {
-        assert_eq!(counted.get(request), Some(&count), "{counted:?}");
-    }
+    assert_eq!(counted.get("watch pods"), Some(&1), "{counted:?}");
 }

@@ -60,7 +60,8 @@ impl Cluster {
         answer(format!("delete namespace {name}"), namespaces.delete(name, &DeleteParams::default()))?;
         let mut ending = answer(format!("namespace {name}"), namespaces.get(name))?;
         ending.spec.get_or_insert_default().finalizers = Some(Vec::new());
-        let finalized = namespaces.replace_subresource("finalize", name, &PostParams::default(), &ending);
+        let plain = PostParams::default();
+        let finalized = namespaces.replace_subresource("finalize", name, &plain, &ending);
         answer(format!("finalize namespace {name}"), finalized)?;
         wait_until("a namespace to be gone", GONE_WITHIN, || {
             answer("a namespace", namespaces.get_opt(name)).is_ok_and(|found| found.is_none())
@@ -112,8 +113,9 @@ impl Cluster {
         let request: TokenRequest =
             object(json!({"spec": {"audiences": audiences, "expirationSeconds": TOKEN_SECONDS}}))?;
         let accounts = self.objects::<ServiceAccount>(&account.namespace);
-        let made = accounts.create_token_request(&account.name, &PostParams::default(), &request);
-        Ok(answer("a token", made)?.status.context("a token")?.token)
+        let plain = PostParams::default();
+        let made = answer("a token", accounts.create_token_request(&account.name, &plain, &request))?;
+        Ok(made.status.context("a token")?.token)
     }
 
     /// What the API server says of a token that was presented to `audience`.

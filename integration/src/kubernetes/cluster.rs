@@ -10,6 +10,7 @@ use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kube::api::{ListParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
 use rustix::process::Signal;
@@ -261,7 +262,8 @@ impl Cluster {
     }
 
     fn is_ready(&self) -> bool {
-        let request = kube::core::http::Request::get("/readyz").body(Vec::new()).expect("a constant request");
+        // A GET of that path.
+        let request = Request::new("/readyz").list(&ListParams::default()).expect("constant parameters");
         self.client.as_ref().is_some_and(|client| answer("readyz", client.request_text(request)).is_ok())
     }
 

@@ -3,7 +3,7 @@
 //!
 //! [`Cluster`] starts, kills and restarts the two processes and compacts their store. `accounts.rs` makes namespaces,
 //! service accounts, rights and tokens. [`Node`] is a node's kubelet as far as the API server sees it. [`requests`] counts
-//! what was asked of the API server, by its own audit log.
+//! what was asked of the API server, by its own audit log; [`judge`] compares what records say of pods with what is true of them.
 
 mod accounts;
 mod cluster;
@@ -11,12 +11,14 @@ mod install;
 mod node;
 mod pod;
 pub mod requests;
+mod truth;
 
 pub use accounts::{Account, Right};
 pub use cluster::{Cluster, Shape, connect};
 pub(crate) use install::Program;
 pub use node::{Node, NodePod};
 pub use pod::PodPlan;
+pub use truth::{Told, Truth, judge};
 
 use std::fmt::Display;
 

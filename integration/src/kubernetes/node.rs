@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::accounts::object;
-use super::{Cluster, PodPlan, answer};
+use super::{Cluster, PodPlan, Truth, answer};
 use crate::generator::Identity;
 
 /// A node.
@@ -36,10 +36,8 @@ pub struct NodePod {
 
 #[derive(Debug)]
 struct Instance {
-    restart: u32,
-    id: String,
-    /// Of the instance before.
-    last: Option<String>,
+    /// The runtime's ids by restart count; the last one is present.
+    ids: Vec<String>,
     over: bool,
 }
 
@@ -92,11 +90,32 @@ impl NodePod {
     /// # Errors
     /// When the API server refuses.
     pub fn started_as(&mut self, container: &str, id: &str) -> Result<()> {
-        let before = self.instances.remove(container);
-        let restart = before.as_ref().map_or(0, |before| before.restart + 1);
-        let last = before.map(|before| before.id);
-        self.instances.insert(container.to_owned(), Instance { restart, id: id.to_owned(), last, over: false });
+        let instance = self.instances.entry(container.to_owned()).or_insert(Instance { ids: Vec::new(), over: false });
+        instance.ids.push(id.to_owned());
+        instance.over = false;
         self.tell()
+    }
+
+    /// The runtime's id of one run of a container.
+    pub fn id(&self, container: &str, restart: usize) -> Option<&str> {
+        self.instances.get(container)?.ids.get(restart).map(String::as_str)
+    }
+
+    /// What records must say of it; `namespace_id` is its namespace's UID.
+    pub fn truth(&self, namespace_id: &str) -> Truth {
+        let ids = self.instances.iter().flat_map(|(name, instance)| {
+            instance.ids.iter().enumerate().map(|(restart, id)| ((name.clone(), restart), id.clone()))
+        });
+        Truth {
+            namespace: self.plan.namespace.clone(),
+            namespace_id: namespace_id.to_owned(),
+            pod: self.plan.name.clone(),
+            uid: self.plan.hash().unwrap_or(&self.uid).to_owned(),
+            labels: self.plan.labels.clone(),
+            workload: self.plan.workload.clone(),
+            images: self.plan.images(),
+            ids: ids.collect(),
+        }
     }
 
     /// A container has ended, and the API server is told.
@@ -114,9 +133,9 @@ impl NodePod {
     /// When the API server refuses.
     pub fn debug(&mut self, container: &str, image: &str) -> Result<()> {
         let name = &self.plan.name;
-        let patch = json!({"spec": {"ephemeralContainers": [{"name": container, "image": image}]}});
-        let patched = self.pods.patch_ephemeral_containers(name, &PatchParams::default(), &Patch::Strategic(patch));
-        answer(format!("debug pod {name}"), patched)?;
+        let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": [{"name": container, "image": image}]}}));
+        let plain = PatchParams::default();
+        answer(format!("debug pod {name}"), self.pods.patch_ephemeral_containers(name, &plain, &patch))?;
         self.debuggers.push(container.to_owned());
         Ok(())
     }
@@ -163,6 +182,8 @@ impl NodePod {
 
 impl Instance {
     fn status(&self, name: &str) -> Value {
+        let before = self.ids.len().checked_sub(2).map(|place| &self.ids[place]);
+        let id = self.ids.last().map_or("", String::as_str);
         let ended = |id: &str| json!({"terminated": {"exitCode": 0, "containerID": runtime(id)}});
         let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
         json!({
@@ -170,10 +191,10 @@ impl Instance {
             "image": "registry.example/as-pulled",
             "imageID": "sha256:0",
             "ready": !self.over,
-            "restartCount": self.restart,
-            "containerID": runtime(&self.id),
-            "state": if self.over { ended(&self.id) } else { running },
-            "lastState": self.last.as_deref().map_or_else(|| json!({}), ended),
+            "restartCount": self.ids.len().saturating_sub(1),
+            "containerID": runtime(id),
+            "state": if self.over { ended(id) } else { running },
+            "lastState": before.map_or_else(|| json!({}), |id| ended(id)),
         })
     }
 }

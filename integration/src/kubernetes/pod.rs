@@ -11,9 +11,13 @@ pub struct PodPlan {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    labels: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+    /// Kind and name of the controller that made it.
     owner: Option<(String, String)>,
+    /// Kind and name of the workload that people know: a ReplicaSet's Deployment.
+    pub workload: Option<(String, String)>,
     init: Vec<(String, String)>,
     containers: Vec<(String, String)>,
 }
@@ -27,6 +31,7 @@ impl PodPlan {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             owner: None,
+            workload: None,
             init: Vec::new(),
             containers: vec![("app".to_owned(), "registry.example/app:1".to_owned())],
         }
@@ -50,7 +55,16 @@ impl PodPlan {
     #[must_use]
     pub fn owner(mut self, kind: &str, name: &str) -> PodPlan {
         self.owner = Some((kind.to_owned(), name.to_owned()));
+        self.workload = self.owner.clone();
         self
+    }
+
+    /// Of a Deployment: controlled by the ReplicaSet of that hash.
+    #[must_use]
+    pub fn deployment(self, name: &str, hash: &str) -> PodPlan {
+        let mut plan = self.owner("ReplicaSet", &format!("{name}-{hash}")).label("pod-template-hash", hash);
+        plan.workload = Some(("Deployment".to_owned(), name.to_owned()));
+        plan
     }
 
     /// With one more container.
@@ -78,6 +92,11 @@ impl PodPlan {
     /// What the pods folder has instead of the UID, if it is a static pod.
     pub fn hash(&self) -> Option<&str> {
         self.annotations.get(MIRROR).map(String::as_str)
+    }
+
+    /// The image of each container, init containers too.
+    pub fn images(&self) -> BTreeMap<String, String> {
+        self.init.iter().chain(&self.containers).cloned().collect()
     }
 
     /// Is it an init container?

@@ -106,6 +106,7 @@ mod tests {
         let stored = |partition: i32, key: &str, value: &str| Stored {
             partition,
             offset: 0,
+            at_ms: 0,
             key: key.as_bytes().to_vec(),
             value: value.as_bytes().to_vec(),
         };

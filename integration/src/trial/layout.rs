@@ -102,6 +102,7 @@ impl Layout {
             bootstrap: self.bootstrap.clone(),
             properties: Vec::new(),
             kafka: Vec::new(),
+            kubernetes: Vec::new(),
             hold: Vec::new(),
             template: "logs.{namespace}".to_owned(),
             partitions: 1,
