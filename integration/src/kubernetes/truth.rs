@@ -109,7 +109,10 @@ impl Told {
             check("docker_id", json!(truth.ids.get(&run))),
             check("container_image", json!(truth.images.get(container))),
             truth.workload.is_none()
-                || check("owner", json!(truth.workload.as_ref().map(|(kind, name)| json!({"kind": kind, "name": name})))),
+                || check(
+                    "owner",
+                    json!(truth.workload.as_ref().map(|(kind, name)| json!({"kind": kind, "name": name}))),
+                ),
         ];
         let metadata = value.pointer("/fairlead/metadata").and_then(Value::as_str);
         let whole = labels && more.iter().all(|&known| known);
