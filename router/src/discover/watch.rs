@@ -11,7 +11,7 @@ use std::{
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::ContainerDir;
+use super::{ContainerDir, DockerDir, DockerId};
 
 /// What could not be watched.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,8 @@ pub enum NameEvent {
 pub struct DirChange {
     /// Events on the names of files, in order.
     pub names: Vec<NameEvent>,
+    /// The same in Docker's folders, by the names that the kubelet's folder would have, each with the restart count of its instance.
+    pub docker: Vec<(u32, NameEvent)>,
     /// Whether something was written to a file.
     pub written: bool,
 }
@@ -58,6 +60,8 @@ enum Place {
     Root,
     Pod(String),
     Container(ContainerDir),
+    /// Docker's folder of a container, with its restart count.
+    Docker(ContainerDir, u32, DockerId),
 }
 
 /// Watches the pods folder, the pods' folders and the containers' folders.
@@ -127,6 +131,37 @@ impl Watcher {
         self.descriptors.contains_key(&Place::Container(dir.clone()))
     }
 
+    /// Watches the folder in which Docker has the files of a container with this restart count, and writing to them.
+    ///
+    /// # Errors
+    /// [`WatchError`].
+    pub fn watch_docker(
+        &mut self,
+        docker: &DockerDir,
+        dir: &ContainerDir,
+        restart: u32,
+        id: &DockerId,
+    ) -> Result<(), WatchError> {
+        let mask = folder_mask() | WatchMask::MOVED_FROM | WatchMask::MODIFY | WatchMask::DONT_FOLLOW;
+        self.add(&docker.folder(id), mask, Place::Docker(dir.clone(), restart, id.clone()))
+    }
+
+    /// Whether Docker's folder of a container is watched.
+    pub fn is_docker_watched(&self, dir: &ContainerDir, restart: u32, id: &DockerId) -> bool {
+        self.descriptors.contains_key(&Place::Docker(dir.clone(), restart, id.clone()))
+    }
+
+    /// Watches Docker's folder of a container no more.
+    pub fn unwatch_docker(&mut self, dir: &ContainerDir, restart: u32, id: &DockerId) {
+        if let Some(descriptor) = self.descriptors.remove(&Place::Docker(dir.clone(), restart, id.clone())) {
+            self.places.remove(&descriptor);
+            if let Some(inotify) = &self.inotify {
+                // A folder that is gone took its watch with it.
+                let _ = inotify.watches().remove(descriptor);
+            }
+        }
+    }
+
     /// How many folders are watched.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -188,7 +223,19 @@ impl Watcher {
                             self.changes.insert(dir.clone(), DirChange::default());
                         }
                         if let Some(change) = self.changes.get_mut(dir) {
-                            note(change, event.mask, event.cookie, event.name);
+                            let name = event.name.and_then(|name| name.to_str());
+                            change.written |= event.mask.contains(EventMask::MODIFY);
+                            change.names.extend(name.and_then(|name| name_event(event.mask, event.cookie, name)));
+                        }
+                    }
+                    Place::Docker(dir, restart, id) => {
+                        // Other files of Docker's in that folder are of no interest.
+                        let name = event.name.and_then(|name| id.log_name(*restart, name.to_str()?));
+                        if let Some(name) = name {
+                            let change = self.changes.entry(dir.clone()).or_default();
+                            change.written |= event.mask.contains(EventMask::MODIFY);
+                            let event = name_event(event.mask, event.cookie, &name);
+                            change.docker.extend(event.map(|event| (*restart, event)));
                         }
                     }
                 }
@@ -212,20 +259,17 @@ fn folder_mask() -> WatchMask {
         | WatchMask::ONLYDIR
 }
 
-fn note(change: &mut DirChange, mask: EventMask, cookie: u32, name: Option<&std::ffi::OsStr>) {
-    if mask.contains(EventMask::MODIFY) {
-        change.written = true;
-        return;
-    }
-    let Some(name) = name.and_then(|name| name.to_str()) else { return };
-    let name = name.to_owned();
+fn name_event(mask: EventMask, cookie: u32, name: &str) -> Option<NameEvent> {
+    let name = || name.to_owned();
     if mask.contains(EventMask::CREATE) {
-        change.names.push(NameEvent::Created(name));
+        Some(NameEvent::Created(name()))
     } else if mask.contains(EventMask::MOVED_FROM) {
-        change.names.push(NameEvent::MovedFrom(name, cookie));
+        Some(NameEvent::MovedFrom(name(), cookie))
     } else if mask.contains(EventMask::MOVED_TO) {
-        change.names.push(NameEvent::MovedTo(name, cookie));
+        Some(NameEvent::MovedTo(name(), cookie))
     } else if mask.contains(EventMask::DELETE) {
-        change.names.push(NameEvent::Deleted(name));
+        Some(NameEvent::Deleted(name()))
+    } else {
+        None
     }
 }

@@ -6,7 +6,7 @@ use fairlead_service_kit::units::parse_bytes;
 use rustix::fs::statvfs;
 
 use crate::{
-    parse::cri,
+    parse::Grammar,
     tail::{Count, Place, Positions, Source, StreamPosition},
 };
 
@@ -66,13 +66,19 @@ const BUFFER_BYTES: usize = 256 << 10;
 ///
 /// # Errors
 /// The error of reading the file.
-pub fn positions_behind(file: File, place: u32, size: u64, at: &Positions, next: Place) -> io::Result<Positions> {
+pub fn positions_behind(
+    file: File,
+    grammar: Grammar,
+    place: u32,
+    size: u64,
+    at: &Positions,
+    next: Place,
+) -> io::Result<Positions> {
     let mut counts = at.counts();
     let from = at.0.iter().filter(|stream| stream.place.file == place).map(|stream| stream.place.offset).min();
     let mut source = Source::new(file)?;
-    let mut line = CountedLine::default();
     let mut offset = from.unwrap_or(size);
-    line.start = offset;
+    let mut line = CountedLine { grammar, start: offset, head: Vec::new(), bytes: 0, scratch: Vec::new() };
     let mut buffer = vec![0; BUFFER_BYTES];
     while offset < size {
         let want = usize::try_from(size - offset).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
@@ -105,23 +111,26 @@ pub fn positions_behind(file: File, place: u32, size: u64, at: &Positions, next:
 }
 
 /// A physical line that is only counted: as much of it as tells what it is.
-#[derive(Default)]
 struct CountedLine {
+    grammar: Grammar,
     start: u64,
     head: Vec<u8>,
     bytes: u64,
+    scratch: Vec<u8>,
 }
 
 impl CountedLine {
     fn push(&mut self, piece: &[u8]) {
-        let room = cri::HEAD_BYTES_MAX - self.head.len().min(cri::HEAD_BYTES_MAX);
+        // Its newline may be one of them.
+        let room = (self.grammar.telling_bytes() + 1).saturating_sub(self.head.len());
         self.head.extend_from_slice(&piece[..piece.len().min(room)]);
         self.bytes += piece.len() as u64;
     }
 
     fn end(&mut self, place: u32, at: &Positions, counts: &mut [Count; 3]) {
         let line = self.head.strip_suffix(b"\n").unwrap_or(&self.head);
-        let fd = cri::parse(line).map_or(0, |line| usize::from(line.stream.fd()));
+        let parsed = self.grammar.parse(line, &mut self.scratch);
+        let fd = parsed.map_or(0, |line| usize::from(line.stream.fd()));
         let begun = at.0[fd].place;
         if (Place { file: place, offset: self.start }) >= begun {
             counts[fd] += Count { lines: 1, bytes: self.bytes };
@@ -161,7 +170,7 @@ mod tests {
         let size = text.len() as u64;
         let next = Place { file: 8, offset: 0 };
         let count = |at: &Positions| {
-            let behind = positions_behind(file.try_clone().unwrap(), 7, size, at, next).unwrap();
+            let behind = positions_behind(file.try_clone().unwrap(), Grammar::Cri, 7, size, at, next).unwrap();
             assert!(behind.0.iter().all(|stream| stream.place == next));
             behind.counts()
         };

@@ -53,6 +53,18 @@ impl Descriptors {
         Ok(())
     }
 
+    /// Holds a log file that is open already.
+    ///
+    /// # Errors
+    /// `EMFILE` when no more may be open.
+    pub fn hold_open(&mut self, file: File, key: &InstanceKey, link: u32) -> io::Result<()> {
+        if self.is_full() {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        self.open.insert((key.clone(), link), file);
+        Ok(())
+    }
+
     /// The file of a link, if a descriptor holds it.
     pub fn get(&self, key: &InstanceKey, link: u32) -> Option<&File> {
         // Almost always empty: no key is made for nothing.
@@ -86,10 +98,12 @@ impl Descriptors {
         for ((key, link), file) in &self.open {
             let to = path(key, *link);
             let made = to.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_ok());
-            match linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), CWD, &to, AtFlags::SYMLINK_FOLLOW) {
+            match link_open(file, &to) {
                 Ok(()) => linked.push((key.clone(), *link)),
                 // A file without any name cannot get one.
                 Err(rustix::io::Errno::NOENT) if made => {}
+                // It is on a mount of its own, as Docker's files are; others need not be.
+                Err(rustix::io::Errno::XDEV) => {}
                 // Where one cannot be linked, the others cannot either.
                 Err(_) => break,
             }
@@ -105,6 +119,14 @@ impl Descriptors {
     pub fn limit(&mut self, max: usize) {
         self.max = max;
     }
+}
+
+/// Gives an open file a name.
+///
+/// # Errors
+/// The error of linking; `ENOENT` also where the file has no name at all.
+pub fn link_open(file: &File, to: &Path) -> rustix::io::Result<()> {
+    linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), CWD, to, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// What is stored of a file that a descriptor holds.

@@ -10,6 +10,7 @@ mod descriptors;
 mod follow;
 mod lease;
 mod reach;
+mod shift;
 
 pub use budget::{Budget, COUNT_BYTES_MAX, FreeMin, positions_behind};
 pub use chain::{LastFile, chain};
@@ -17,6 +18,7 @@ pub use descriptors::state_of as descriptor_state;
 pub use follow::{NewFile, Order, by_first_time, order};
 pub use lease::{Writers, ignore_lease_breaks, writers};
 pub use reach::{Reach, reach};
+pub use shift::{rotations, shifted};
 
 use std::{
     cell::RefCell,
@@ -31,7 +33,7 @@ use crate::{
     checkpoint::{DescriptorState, InstanceKey},
     discover::parse_pod_folder,
 };
-use descriptors::Descriptors;
+use descriptors::{Descriptors, link_open};
 
 #[cfg(test)]
 thread_local! {
@@ -129,19 +131,39 @@ impl HeldFolder {
         Ok(Taken { stat: self.stat(key, link)?, without_link })
     }
 
+    /// Takes hold of an open log file as [`HeldFolder::take`] does.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the link's name is taken; `EMFILE` when it cannot be linked and no more may be open.
+    pub fn take_open(&self, file: File, key: &InstanceKey, link: u32) -> io::Result<Taken> {
+        let without_link = match self.link_by(key, link, |to| Ok(link_open(&file, to)?)) {
+            Ok(()) => None,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) => {
+                self.descriptors.borrow_mut().hold_open(file, key, link)?;
+                Some(error)
+            }
+        };
+        Ok(Taken { stat: self.stat(key, link)?, without_link })
+    }
+
     fn link(&self, from: &Path, key: &InstanceKey, link: u32) -> io::Result<()> {
+        self.link_by(key, link, |to| fs::hard_link(from, to))
+    }
+
+    fn link_by(&self, key: &InstanceKey, link: u32, by: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         #[cfg(test)]
         if let Some(errno) = FAIL_LINKS.get() {
             return Err(errno.into());
         }
         let to = self.path(key, link);
-        let linked = fs::hard_link(from, &to);
+        let linked = by(&to);
         if let Err(error) = &linked
             && error.kind() == io::ErrorKind::NotFound
             && !self.folder(key).is_dir()
         {
             fs::create_dir_all(self.folder(key))?;
-            return fs::hard_link(from, &to);
+            return by(&to);
         }
         linked
     }

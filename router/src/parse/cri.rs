@@ -6,28 +6,14 @@
 use fairlead_contract::record::{Stream, Timestamp};
 use memchr::memchr;
 
-/// The version of this grammar, kept with every position: another one begins a new epoch.
-pub const GRAMMAR: u32 = 1;
+use super::LogLine;
 
 /// The longest head before the content that is looked for, in bytes; only tags can make it long.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;
 
-/// A physical line, borrowed from the read buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CriLine<'a> {
-    /// The runtime's stamp.
-    pub time: Timestamp<'a>,
-    /// Where the application wrote it.
-    pub stream: Stream,
-    /// Whether more of the same line follows.
-    pub partial: bool,
-    /// The application's bytes.
-    pub content: &'a [u8],
-}
-
 /// Parses one physical line without its newline; `None` for a bad line.
 #[inline]
-pub fn parse(line: &[u8]) -> Option<CriLine<'_>> {
+pub fn parse(line: &[u8]) -> Option<LogLine<'_>> {
     let space = memchr(b' ', line.get(..line.len().min(40))?)?;
     let time = Timestamp::parse(&line[..space])?;
     let rest = &line[space + 1..];
@@ -45,7 +31,7 @@ pub fn parse(line: &[u8]) -> Option<CriLine<'_>> {
             (first == b"P", &rest[end + 1..])
         }
     };
-    Some(CriLine { time, stream, partial, content })
+    Some(LogLine { time, stream, partial, content })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use fairlead_contract::record::{Line, Notice, NoticeKind, Stream};
 
 use crate::{
     parse::{
-        cri::{self, CriLine},
+        Grammar, LogLine, cri, docker,
         partial::{Partial, Piece},
     },
     tail::{Count, Place, Positions, StreamPosition},
@@ -64,6 +64,7 @@ const BEHIND_BYTES_MAX: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct Pipeline {
     origin: Origin,
+    grammar: Grammar,
     /// What was read of each stream; its lines are the number of the next one. By `fd`.
     next: [Count; 3],
     /// The most that was ever read, whatever was gone back over since.
@@ -80,9 +81,10 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Begins at acknowledged positions; what begins before `again_until` is marked as a possible repeat.
-    pub fn new(origin: Origin, at: &Positions, again_until: Place) -> Self {
+    pub fn new(origin: Origin, grammar: Grammar, at: &Positions, again_until: Place) -> Self {
         Self {
             origin,
+            grammar,
             next: at.counts(),
             high: at.counts(),
             skip: at.0.map(|stream| stream.place),
@@ -114,6 +116,11 @@ impl Pipeline {
         }
         self.rewind(at, Place::default());
         unread
+    }
+
+    /// What decides which lines parse.
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
     }
 
     /// Where the records go.
@@ -154,7 +161,28 @@ impl Pipeline {
         out: &mut Output<'_>,
     ) -> Result<(), NotSent> {
         let bytes = line.len() as u64 + 1;
-        let Some(parsed) = cri::parse(line) else { return self.bad(at, bytes, now, out) };
+        match self.grammar {
+            Grammar::Cri => self.parsed(at, cri::parse(line), bytes, now, limits, out),
+            Grammar::Docker => {
+                let mut scratch = std::mem::take(out.scratch);
+                let sent = self.parsed(at, docker::parse(line, &mut scratch), bytes, now, limits, out);
+                *out.scratch = scratch;
+                sent
+            }
+        }
+    }
+
+    #[inline]
+    fn parsed(
+        &mut self,
+        at: Place,
+        parsed: Option<LogLine<'_>>,
+        bytes: u64,
+        now: Instant,
+        limits: &Limits,
+        out: &mut Output<'_>,
+    ) -> Result<(), NotSent> {
+        let Some(parsed) = parsed else { return self.bad(at, bytes, now, out) };
         if self.runs[BAD].is_some() {
             self.end_run(BAD, out)?;
         }
@@ -285,7 +313,7 @@ impl Pipeline {
     pub fn begin_long(
         &mut self,
         at: Place,
-        head: &CriLine<'_>,
+        head: &LogLine<'_>,
         now: Instant,
         out: &mut Output<'_>,
     ) -> Result<bool, NotSent> {
@@ -307,7 +335,7 @@ impl Pipeline {
         }
     }
 
-    fn begin(&mut self, at: Place, head: &CriLine<'_>, now: Instant) {
+    fn begin(&mut self, at: Place, head: &LogLine<'_>, now: Instant) {
         let stream = head.stream.fd() as usize;
         let first = self.next[stream];
         // The stamp is written in UTC by the encoder; the offset is kept as it is until then.

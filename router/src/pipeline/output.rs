@@ -29,6 +29,8 @@ pub struct Output<'a> {
     pub leave_out: bool,
     /// Room for one encoded value.
     pub value: &'a mut Vec<u8>,
+    /// Room for one line's content where it cannot be borrowed from the file's bytes.
+    pub scratch: &'a mut Vec<u8>,
     /// What was made so far.
     pub made: Made,
 }

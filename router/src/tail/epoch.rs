@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     checkpoint::{EpochState, FileState, Guard, Ledger},
-    parse::cri::GRAMMAR,
+    parse::Grammar,
     pipeline::{Break, Pipeline},
 };
 
@@ -87,8 +87,6 @@ pub struct Epoch {
     pub careful: Option<Place>,
     /// Whether a record was refused since it last went back.
     pub suspect: bool,
-    /// The grammar that its numbers were made with.
-    pub grammar: u32,
     /// The positions of the latest entry in the ledger.
     pub(super) entered: Positions,
     pub(super) open: Option<(u32, Source)>,
@@ -122,7 +120,6 @@ impl Epoch {
             broken: state.broken.clone(),
             careful: None,
             suspect: false,
-            grammar: state.grammar,
             entered: state.at,
             open: None,
             long: None,
@@ -137,7 +134,7 @@ impl Epoch {
             epoch: self.id.clone(),
             topic: self.pipeline.origin().topic.to_string(),
             partition: self.partition,
-            grammar: self.grammar,
+            grammar: self.pipeline.grammar().version(),
             late: self.late,
             files: self.files.iter().map(|file| file.state).collect(),
             at: self.acknowledged,
@@ -149,12 +146,12 @@ impl Epoch {
     }
 
     /// The stored form of a new epoch over these links, read from the beginning of the first.
-    pub fn fresh(topic: &str, links: &[u32], late: bool) -> EpochState {
+    pub fn fresh(topic: &str, grammar: Grammar, links: &[u32], late: bool) -> EpochState {
         EpochState {
             epoch: new_epoch_id(),
             topic: topic.to_owned(),
             partition: None,
-            grammar: GRAMMAR,
+            grammar: grammar.version(),
             late,
             files: Self::files_of(links),
             at: Positions::default(),

@@ -13,7 +13,7 @@ use super::{Epoch, Place, Source};
 use crate::{
     checkpoint::InstanceKey,
     hold::{HeldFolder, Writers},
-    parse::cri,
+    parse::{Grammar, cri},
     pipeline::{Limits, Made, NotSent, Output, Pipeline},
     produce::{Lane, Pending, Sink, Slot},
 };
@@ -32,6 +32,8 @@ pub struct ReadContext<'a> {
     pub buffer: &'a mut [u8],
     /// Room for one encoded record.
     pub value: &'a mut Vec<u8>,
+    /// Room for one line's content.
+    pub scratch: &'a mut Vec<u8>,
     /// The producer.
     pub sink: &'a mut dyn Sink,
     /// Counts of records that are not acknowledged.
@@ -100,7 +102,7 @@ impl Epoch {
     /// Reads once. After [`TailError::NotSent`] the epoch must go back to its acknowledged positions.
     pub fn step(&mut self, context: &mut ReadContext<'_>) -> Turn<Step> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { held, key, buffer, value, sink, pending, lane, slot, limits, leave_out, now } = context;
+        let ReadContext { held, key, buffer, value, scratch, sink, pending, lane, slot, limits, leave_out, now } = context;
         let mut out = Output {
             sink: &mut **sink,
             pending,
@@ -109,6 +111,7 @@ impl Epoch {
             partition,
             leave_out: *leave_out,
             value,
+            scratch,
             made: Made::default(),
         };
         let run = Run { held, key, limits, now: *now };
@@ -210,9 +213,13 @@ impl Epoch {
 
     fn begin_long(&mut self, index: usize, end: u64, run: &Run<'_>, out: &mut Output<'_>) -> Result<Step, TailError> {
         let Some((_, file)) = &mut self.open else { return Ok(Step::Idle) };
-        let mut head = vec![0; cri::HEAD_BYTES_MAX.min((end - self.cursor.offset) as usize)];
-        let link = self.files[index].state.link;
-        file.read_exact_at(&mut head, self.cursor.offset).map_err(|source| run.failed(link, source))?;
+        let mut head = Vec::new();
+        // Every line of Docker's that is not too long fits the buffer.
+        if self.pipeline.grammar() == Grammar::Cri {
+            head.resize(cri::HEAD_BYTES_MAX.min((end - self.cursor.offset) as usize), 0);
+            let link = self.files[index].state.link;
+            file.read_exact_at(&mut head, self.cursor.offset).map_err(|source| run.failed(link, source))?;
+        }
         let Some(parsed) = cri::parse(&head) else {
             self.pipeline.bad(self.cursor, end + 1 - self.cursor.offset, run.now, out)?;
             self.cursor.offset = end + 1;
@@ -347,7 +354,7 @@ impl Epoch {
         flush: impl FnOnce(&mut Pipeline, Place, &mut Output<'_>) -> Result<(), NotSent>,
     ) -> Turn<()> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { sink, pending, lane, slot, value, .. } = context;
+        let ReadContext { sink, pending, lane, slot, value, scratch, .. } = context;
         let mut out = Output {
             sink: &mut **sink,
             pending,
@@ -356,6 +363,7 @@ impl Epoch {
             partition,
             leave_out: false,
             value,
+            scratch,
             made: Made::default(),
         };
         let result = flush(&mut self.pipeline, self.cursor, &mut out).map_err(TailError::from);

@@ -122,9 +122,10 @@ impl Worker {
         let at = epoch.acknowledged;
         let next = epoch.files.iter().map(|file| file.state.place).find(|place| *place > of.file);
         let behind = next.map_or(Place { file: of.file, offset: of.bytes }, |file| Place { file, offset: 0 });
+        let grammar = epoch.pipeline.grammar();
         let unread = of.bytes.saturating_sub(if at.lowest().file == of.file { at.lowest().offset } else { 0 });
         let counted = (unread <= COUNT_BYTES_MAX)
-            .then(|| self.held.file(key, link).and_then(|file| positions_behind(file, of.file, of.bytes, &at, behind)));
+            .then(|| self.held.file(key, link).and_then(|file| positions_behind(file, grammar, of.file, of.bytes, &at, behind)));
         let Some(Ok(to)) = counted else { return self.release_uncounted(key, of) };
         let notices = lost_between(epoch, &at, &to, LossReason::Budget);
         let lines: u64 = notices.iter().filter_map(|(_, notice)| notice.lines).sum();
@@ -150,7 +151,7 @@ impl Worker {
         let Some(epoch) = instance.epochs.get_mut(of.epoch) else { return false };
         let left: Vec<_> =
             epoch.files.iter().filter(|file| file.state.place > of.file).map(|file| file.state.link).collect();
-        let fresh = Epoch::fresh(topic.as_str(), &left, epoch.late);
+        let fresh = Epoch::fresh(topic.as_str(), epoch.pipeline.grammar(), &left, epoch.late);
         let old = epoch.state(None);
         let end = Place { file: of.file, offset: of.bytes };
         let to =

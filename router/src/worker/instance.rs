@@ -15,6 +15,7 @@ use crate::{
     discover::{LogName, NameEvent},
     hold::HeldFolder,
     metrics::NamespaceMetrics,
+    parse::Grammar,
     pipeline::{Break, Identity, Origin, Pipeline},
     tail::{Epoch, Place},
 };
@@ -28,6 +29,8 @@ pub struct Link {
     pub name: Option<String>,
     /// Bytes that it had when the router started, if it was held then.
     pub bytes_at_start: u64,
+    /// What decides which of its lines parse.
+    pub grammar: Grammar,
 }
 
 /// One container instance.
@@ -104,6 +107,11 @@ impl Instance {
         self.links.iter().find(|(_, link)| link.inode == inode).map(|(number, _)| *number)
     }
 
+    /// What decides which lines of a file parse.
+    pub fn grammar_of(&self, link: u32) -> Grammar {
+        self.links.get(&link).map_or_else(Grammar::default, |link| link.grammar)
+    }
+
     /// Adds an epoch. What begins before `again_until` is marked as a possible repeat. Where lines may be missing before it, the runs that end
     /// here say so. One that takes the `place` of an epoch behind which others stand already goes between them, and changes nothing for those.
     pub fn begin(
@@ -115,7 +123,9 @@ impl Instance {
         place: Option<usize>,
     ) {
         let origin = Origin::new(self.topic.clone(), host, &self.identity, &state.epoch);
-        let pipeline = Pipeline::new(origin, &state.at, again_until);
+        // What another program's grammar decided is not read on, so it does not matter which one is taken for it.
+        let grammar = Grammar::of_version(state.grammar).unwrap_or_default();
+        let pipeline = Pipeline::new(origin, grammar, &state.at, again_until);
         let between = place.map(|place| place + 1).filter(|next| {
             !state.late && self.epochs.get(*next..).is_some_and(|later| later.iter().any(|epoch| !epoch.late))
         });

@@ -15,6 +15,7 @@ use crate::{
     checkpoint::InstanceKey,
     discover::{LogKind, LogName, parse_log_name},
     hold::{LastFile, NewFile, Order, by_first_time, chain},
+    parse::Grammar,
     pipeline::Break,
     tail::{Epoch, content_bytes_low, is_gzip},
 };
@@ -92,7 +93,7 @@ impl Worker {
         // Whether it was read before a loss of state or a step of the clock is not known: it is marked as what may be a repeat.
         let bytes_at_start =
             if instance.epochs.is_empty() && !self.state_lost && !instance.lost_links { 0 } else { u64::MAX };
-        instance.links.insert(number, Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start });
+        instance.links.insert(number, Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start, grammar: Grammar::Cri });
         Some(NewFile { link: number, name: Some(name), first_time: first_time(&self.held, key, number) })
     }
 
@@ -109,9 +110,8 @@ impl Worker {
     /// A compressed file ends before its end: what is behind it goes on under a new epoch.
     pub(super) fn damaged(&mut self, key: &InstanceKey, place: usize, bytes: u64) {
         let Some(instance) = self.instances.get_mut(key) else { return };
-        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], false);
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        fresh.late = epoch.late;
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), epoch.pipeline.grammar(), &[], epoch.late);
         let link = epoch.current_link();
         let behind = epoch.cut_short(bytes);
         let next = (!behind.is_empty()).then(|| fresh.epoch.clone());

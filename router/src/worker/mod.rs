@@ -46,6 +46,7 @@ use crate::{
     enrich::Pods,
     hold::{Budget, HeldFolder, HoldError},
     metrics::Metrics,
+    parse::docker,
     pipeline::Limits,
     produce::{Destinations, Pending, Refusal, Sink, Slot},
     tail::Epoch,
@@ -151,6 +152,7 @@ pub struct Drained {
 
 /// Bytes read at once from one file. Which lines are read in pieces depends on it; what parses, and its number, does not.
 const READ_BYTES: usize = 256 << 10;
+const _: () = assert!(READ_BYTES > docker::LINE_BYTES_MAX, "a line of Docker's and its newline fit one read");
 /// Reads before deliveries are looked at again.
 const TURNS_PER_ROUND_MAX: usize = 16;
 /// Turns before that, of which most find nothing to read.
@@ -203,6 +205,7 @@ pub struct Worker {
     parked: BTreeSet<(Namespace, Refusal)>,
     buffer: Vec<u8>,
     value: Vec<u8>,
+    scratch: Vec<u8>,
     /// Whether positions were lost before this start: what has none may have been read before.
     state_lost: bool,
     /// How many folders could not be watched or read when everything was last looked at.
@@ -250,6 +253,7 @@ impl Worker {
             parked: BTreeSet::new(),
             buffer: vec![0; READ_BYTES],
             value: Vec::new(),
+            scratch: Vec::new(),
             unwatched: 0,
             state_lost: loaded.bad_lines > 0,
             not_linked: None,

@@ -133,7 +133,7 @@ impl Worker {
                 let is_live =
                     |name: &Option<String>| name.as_deref().and_then(parse_log_name).is_some_and(|name| name.is_live());
                 let aside = is_live(&last_name) && !new.iter().any(|file| is_live(&file.name));
-                let mut state = Epoch::fresh(instance.topic.as_str(), &links, aside);
+                let mut state = Epoch::fresh(instance.topic.as_str(), instance.grammar_of(links[0]), &links, aside);
                 if skip && is_first {
                     self.start_at_end(key, &mut state);
                 }

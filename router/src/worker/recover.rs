@@ -10,9 +10,10 @@ use super::{Worker, WorkerError, instance::Link, owed::OwedNotice, place::Reason
 use crate::{
     checkpoint::{EpochState, FileState, InstanceKey, InstanceState},
     discover::parse_pod_folder,
-    parse::cri::GRAMMAR,
+    hold::HeldFolder,
+    parse::Grammar,
     pipeline::{Break, Origin, ends},
-    tail::{Epoch, Place, Positions, is_gzip, is_same},
+    tail::{Epoch, Place, Positions, Source, is_gzip, is_same},
 };
 
 impl Worker {
@@ -65,7 +66,8 @@ impl Worker {
                 // After a clean end nothing beyond the positions was sent; only what has no position may have been.
                 let compressed = held.file(key, *number).and_then(|file| is_gzip(&file)).unwrap_or(false);
                 let bytes_at_start = if compressed { u64::MAX } else { stat.bytes };
-                instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start });
+                let grammar = grammar_of(state.as_ref(), &held, key, *number);
+                instance.links.insert(*number, Link { inode: stat.inode, name: None, bytes_at_start, grammar });
             }
         }
         let (epochs, owed) = state.map(|state| (state.epochs, state.owed)).unwrap_or_default();
@@ -118,7 +120,7 @@ impl Worker {
                 epoch: crate::tail::new_epoch_id(),
                 topic: self.topic_of(key),
                 partition: None,
-                grammar: GRAMMAR,
+                grammar: self.grammar_of_first(key, &state).version(),
                 at: state.at.renumbered(),
                 // Their first numbers were those of the run that ends here.
                 files: state.files.iter().map(|file| FileState { first: None, ..*file }).collect(),
@@ -160,7 +162,8 @@ impl Worker {
             }
             return;
         }
-        let fresh = Epoch::fresh(&self.topic_of(key), links, old.late);
+        let grammar = self.instances.get(key).map_or_else(Grammar::default, |instance| instance.grammar_of(links[0]));
+        let fresh = Epoch::fresh(&self.topic_of(key), grammar, links, old.late);
         self.owe_end(key, old, reason.loss(), Some(&fresh.epoch));
         self.begin(key, &fresh, reason);
     }
@@ -198,11 +201,17 @@ impl Worker {
         }
     }
 
+    /// What decides which lines of an epoch's files parse now.
+    fn grammar_of_first(&self, key: &InstanceKey, state: &EpochState) -> Grammar {
+        let first = self.instances.get(key).zip(state.files.first());
+        first.map_or_else(Grammar::default, |(instance, file)| instance.grammar_of(file.link))
+    }
+
     /// Whether another topic or another grammar breaks the run of numbers.
     fn other_rules(&self, key: &InstanceKey, state: &EpochState) -> Option<Reason> {
         if state.topic != self.topic_of(key) {
             Some(Reason::TopicChanged)
-        } else if state.grammar != GRAMMAR {
+        } else if state.grammar != self.grammar_of_first(key, state).version() {
             Some(Reason::GrammarChanged)
         } else {
             None
@@ -227,7 +236,20 @@ impl Worker {
     }
 }
 
+/// What decided which lines of a held file parse, where its positions say so. Where they are lost, its content has to tell how it was reached: every
+/// line of Docker's begins with a brace, and no line of CRI's does.
+fn grammar_of(state: Option<&InstanceState>, held: &HeldFolder, key: &InstanceKey, link: u32) -> Grammar {
+    let mut epochs = state.into_iter().flat_map(|state| &state.epochs);
+    let placed = epochs.find(|epoch| epoch.files.iter().any(|file| file.link == link));
+    if let Some(grammar) = placed.and_then(|epoch| Grammar::of_version(epoch.grammar)) {
+        return grammar;
+    }
+    let mut first = [0];
+    let read = held.file(key, link).and_then(Source::new).and_then(|mut file| file.read_at(&mut first, 0));
+    if read.is_ok_and(|bytes| bytes == 1) && first == *b"{" { Grammar::Docker } else { Grammar::Cri }
+}
+
 /// Where a late epoch of a file begins.
-pub(super) fn late_epoch(topic: &str, link: u32, offset: u64) -> EpochState {
-    EpochState { at: Positions::start_at(Place { file: 0, offset }), ..Epoch::fresh(topic, &[link], true) }
+pub(super) fn late_epoch(topic: &str, grammar: Grammar, link: u32, offset: u64) -> EpochState {
+    EpochState { at: Positions::start_at(Place { file: 0, offset }), ..Epoch::fresh(topic, grammar, &[link], true) }
 }

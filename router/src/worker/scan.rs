@@ -17,6 +17,7 @@ use crate::{
         ContainerDir, DirChange, LogEntry, NameEvent, WatchError, is_container_name, list_folders, list_logs,
         parse_pod_folder,
     },
+    parse::Grammar,
     pipeline::Identity,
 };
 
@@ -317,9 +318,8 @@ impl Worker {
             Ok(stat) => {
                 debug!({ field::FILE_PATH } = %path.display(), link = number, "holding log file");
                 let bytes_at_start = if instance.lost_links { stat.bytes } else { 0 };
-                instance
-                    .links
-                    .insert(number, Link { inode: stat.inode, name: Some(entry.name.clone()), bytes_at_start });
+                let (name, grammar) = (Some(entry.name.clone()), Grammar::Cri);
+                instance.links.insert(number, Link { inode: stat.inode, name, bytes_at_start, grammar });
                 instance.unplaced.push(number);
                 touched.insert(key.clone());
                 if let Ok(crate::hold::Taken { without_link: Some(error), .. }) = &taken {

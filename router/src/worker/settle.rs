@@ -330,7 +330,7 @@ impl Worker {
             return false;
         }
         let Some(instance) = self.instances.get(key) else { return false };
-        let state = late_epoch(instance.topic.as_str(), link, covered);
+        let state = late_epoch(instance.topic.as_str(), instance.grammar_of(link), link, covered);
         self.begin(key, &state, Reason::LateBytes);
         true
     }

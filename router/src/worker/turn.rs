@@ -9,6 +9,7 @@ use tracing::{error, warn};
 use super::{ENDING_WAIT, Hold, IDLE_WAIT, LOOKS_PER_ROUND_MAX, TURNS_PER_ROUND_MAX, Worker, place::Reason};
 use crate::{
     checkpoint::InstanceKey,
+    parse::Grammar,
     pipeline::{Break, Made, NotSent},
     produce::{Refusal, Slot},
     tail::{Epoch, ReadContext, Step, TailError, Turn},
@@ -262,6 +263,7 @@ impl Worker {
             key,
             buffer: &mut self.buffer,
             value: &mut self.value,
+            scratch: &mut self.scratch,
             sink: self.parts.sink.as_mut(),
             pending: &self.parts.pending,
             lane,
@@ -293,12 +295,13 @@ impl Worker {
         counters.parse_errors.inc_by(made.bad);
         counters.invalid_utf8.inc_by(made.replaced);
         if let Some(at) = made.bad_at {
+            let grammar = instance.epochs.get(place).map_or_else(Grammar::default, |epoch| epoch.pipeline.grammar());
             let file = instance.epochs.get(place).and_then(|epoch| epoch.file_at(at.file));
             let link = file.map_or(0, |file| file.state.link);
             let (path, namespace) = (self.held.path(key, link).display().to_string(), namespace.clone());
             let lines = made.bad;
             self.complain(&path.clone(), |left_out| {
-                warn!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::FILE_PATH } = path, offset = at.offset, lines, left_out, "lines that are not in the CRI format; the offset is the latest one's");
+                warn!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::FILE_PATH } = path, offset = at.offset, lines, left_out, "lines that are not in {} format; the offset is the latest one's", grammar.as_str());
             });
         }
     }
@@ -314,7 +317,7 @@ impl Worker {
         // What was read of it is known and goes out, fragments too.
         let Some(instance) = self.instances.get_mut(key) else { return };
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], epoch.late);
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), epoch.pipeline.grammar(), &[], epoch.late);
         epoch.broken = Some(Break { reason: LossReason::Truncated, next: Some(fresh.epoch.clone()) });
         self.finish(key, place);
         let Some(epoch) = self.instances.get_mut(key).and_then(|instance| instance.epochs.get_mut(place)) else {
@@ -340,7 +343,7 @@ impl Worker {
         let held = self.held.clone();
         let Some(instance) = self.instances.get_mut(key) else { return };
         let Some(epoch) = instance.epochs.get_mut(place) else { return };
-        let mut fresh = Epoch::fresh(instance.topic.as_str(), &[], epoch.late);
+        let mut fresh = Epoch::fresh(instance.topic.as_str(), epoch.pipeline.grammar(), &[], epoch.late);
         epoch.broken = Some(Break { reason: LossReason::LinkLost, next: Some(fresh.epoch.clone()) });
         self.finish(key, place);
         let Some(instance) = self.instances.get_mut(key) else { return };

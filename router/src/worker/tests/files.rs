@@ -1,7 +1,10 @@
 //! What happens to files: rotation, restarts, truncation, links and folders that go.
 
 use super::*;
-use crate::tail::{Place, Positions, StreamPosition};
+use crate::{
+    parse::Grammar,
+    tail::{Place, Positions, StreamPosition},
+};
 
 #[test]
 fn the_golden_files_become_the_golden_records() {
@@ -158,7 +161,7 @@ fn a_file_that_was_truncated_and_has_grown_again_is_another_one_while_the_router
 fn positions_that_contradict_the_first_numbers_of_files_are_not_gone_on_with() {
     let at = |file, offset, next| StreamPosition { place: Place { file, offset }, next, ..StreamPosition::default() };
     let state = |positions: [StreamPosition; 3], first| {
-        let mut state = Epoch::fresh("logs.payments", &[0, 1], false);
+        let mut state = Epoch::fresh("logs.payments", Grammar::Cri, &[0, 1], false);
         state.files[1].first = Some(first);
         state.at = Positions(positions);
         state.is_sound()
