@@ -97,7 +97,12 @@ impl DockerDir {
             let Some(log) = parse_log_name(&name) else { continue };
             let Ok(stat) = statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if is_regular(&stat) {
-                found.push(LogEntry { name, log, inode: (stat.st_dev, stat.st_ino), bytes: stat.st_size.cast_unsigned() });
+                found.push(LogEntry {
+                    name,
+                    log,
+                    inode: (stat.st_dev, stat.st_ino),
+                    bytes: stat.st_size.cast_unsigned(),
+                });
             }
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -200,7 +205,17 @@ mod tests {
         check("-json.log", Some("3.log"));
         check("-json.log.1", Some("3.log.1"));
         check("-json.log.12.gz", Some("3.log.12.gz"));
-        for other in ["", ".log", "-json.log.0", "-json.log.01", "-json.log.x", "-json.log.gz", "-json.log.1.tmp", "-json.log.-1", "-json.logx"] {
+        for other in [
+            "",
+            ".log",
+            "-json.log.0",
+            "-json.log.01",
+            "-json.log.x",
+            "-json.log.gz",
+            "-json.log.1.tmp",
+            "-json.log.-1",
+            "-json.logx",
+        ] {
             check(other, None);
         }
         assert_eq!(container.log_name(3, &format!("{}-json.log", id("b"))), None);

@@ -60,7 +60,9 @@ fn what_stands_in_log() {
     check(b"not UTF-8: \xff\xc3\\n", said(false, b"not UTF-8: \xff\xc3"));
     check(b"raw \x01 and \x00\\n", said(false, b"raw \x01 and \x00"));
     check(br"half a pair \ud83d\n", said(false, b"half a pair \xed\xa0\xbd"));
-    for bad in [br"\".as_slice(), br"\x", br"\u12", br"\u12g4", br"\u+123", br"\", br#"a"b"#, br"\N", b"a\"", b"\\u00e\xc3"] {
+    for bad in
+        [br"\".as_slice(), br"\x", br"\u12", br"\u12g4", br"\u+123", br"\", br#"a"b"#, br"\N", b"a\"", b"\\u00e\xc3"]
+    {
         check(bad, None);
     }
     let long = "x".repeat(16 << 10);
@@ -178,7 +180,8 @@ fn by_the_library(line: &[u8]) -> Option<Said> {
         time: String,
     }
     let text = String::from_utf8_lossy(line);
-    let Plain { log, stream, time } = serde_json::from_str(&text).ok().filter(|_| text.trim_start().starts_with('{'))?;
+    let Plain { log, stream, time } =
+        serde_json::from_str(&text).ok().filter(|_| text.trim_start().starts_with('{'))?;
     let mut content = log.unwrap_or_default();
     let partial = !content.ends_with('\n');
     content.truncate(content.len() - usize::from(!partial));
@@ -200,7 +203,10 @@ fn agrees(line: &[u8]) -> Result<(), TestCaseError> {
 
 /// A JSON string with its quotes, each character in one of the ways in which it may be written.
 fn json_string() -> impl Strategy<Value = String> {
-    let character = (prop_oneof![Just('"'), Just('\\'), Just('\n'), Just('<'), Just('\u{2028}'), Just('\u{1f6a2}'), any::<char>()], 0..4_u8);
+    let character = (
+        prop_oneof![Just('"'), Just('\\'), Just('\n'), Just('<'), Just('\u{2028}'), Just('\u{1f6a2}'), any::<char>()],
+        0..4_u8,
+    );
     proptest::collection::vec(character, 0..12).prop_map(|characters| {
         let mut text = String::from("\"");
         for (character, way) in characters {
@@ -221,7 +227,8 @@ fn json_string() -> impl Strategy<Value = String> {
 /// Something like a line: the right members in any order, among others, laid out in any way.
 fn object() -> impl Strategy<Value = String> {
     let space = prop_oneof![4 => Just(""), 1 => Just(" ")];
-    let stream = prop_oneof![6 => Just(r#""stdout""#), 6 => Just(r#""stderr""#), 1 => Just(r#""stdin""#), 1 => Just("1")];
+    let stream =
+        prop_oneof![6 => Just(r#""stdout""#), 6 => Just(r#""stderr""#), 1 => Just(r#""stdin""#), 1 => Just("1")];
     let attrs = prop_oneof![
         (json_string(), json_string()).prop_map(|(name, value)| format!("{{{name}:{value}}}")),
         Just(r#"{"a":"b","c":"d"}"#.to_owned()),

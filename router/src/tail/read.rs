@@ -102,7 +102,8 @@ impl Epoch {
     /// Reads once. After [`TailError::NotSent`] the epoch must go back to its acknowledged positions.
     pub fn step(&mut self, context: &mut ReadContext<'_>) -> Turn<Step> {
         let partition = self.partition.expect("only an epoch with a partition is read");
-        let ReadContext { held, key, buffer, value, scratch, sink, pending, lane, slot, limits, leave_out, now } = context;
+        let ReadContext { held, key, buffer, value, scratch, sink, pending, lane, slot, limits, leave_out, now } =
+            context;
         let mut out = Output {
             sink: &mut **sink,
             pending,

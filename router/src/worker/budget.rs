@@ -124,8 +124,9 @@ impl Worker {
         let behind = next.map_or(Place { file: of.file, offset: of.bytes }, |file| Place { file, offset: 0 });
         let grammar = epoch.pipeline.grammar();
         let unread = of.bytes.saturating_sub(if at.lowest().file == of.file { at.lowest().offset } else { 0 });
-        let counted = (unread <= COUNT_BYTES_MAX)
-            .then(|| self.held.file(key, link).and_then(|file| positions_behind(file, grammar, of.file, of.bytes, &at, behind)));
+        let counted = (unread <= COUNT_BYTES_MAX).then(|| {
+            self.held.file(key, link).and_then(|file| positions_behind(file, grammar, of.file, of.bytes, &at, behind))
+        });
         let Some(Ok(to)) = counted else { return self.release_uncounted(key, of) };
         let notices = lost_between(epoch, &at, &to, LossReason::Budget);
         let lines: u64 = notices.iter().filter_map(|(_, notice)| notice.lines).sum();

@@ -93,7 +93,10 @@ impl Worker {
         // Whether it was read before a loss of state or a step of the clock is not known: it is marked as what may be a repeat.
         let bytes_at_start =
             if instance.epochs.is_empty() && !self.state_lost && !instance.lost_links { 0 } else { u64::MAX };
-        instance.links.insert(number, Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start, grammar: Grammar::Cri });
+        instance.links.insert(
+            number,
+            Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start, grammar: Grammar::Cri },
+        );
         Some(NewFile { link: number, name: Some(name), first_time: first_time(&self.held, key, number) })
     }
 
