@@ -60,6 +60,19 @@ impl Component {
         }
     }
 
+    /// Fetches or builds what is made of it and is not in the cache yet, so that no test runs beside that.
+    ///
+    /// # Errors
+    /// What Maven or Go say.
+    pub fn prepare(self) -> anyhow::Result<()> {
+        match self {
+            Component::ApacheKafka => crate::kafka::prepare(),
+            Component::KubeletRotation => Program::KubeletRotation.path().map(drop),
+            Component::KubeApiServer => Program::Etcd.path().and_then(|_| Program::ApiServer.path()).map(drop),
+            Component::Chromium | Component::Conmon | Component::Mounts => Ok(()),
+        }
+    }
+
     /// Is the component there? If not, names what is left out and why.
     ///
     /// # Panics

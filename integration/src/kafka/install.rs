@@ -29,6 +29,11 @@ pub(super) fn libraries() -> Result<PathBuf> {
     Ok(libraries)
 }
 
+/// Fetches it if it is not there whole.
+pub(crate) fn prepare() -> Result<()> {
+    libraries().map(drop)
+}
+
 /// Has it been fetched before?
 pub(crate) fn is_cached() -> bool {
     home().join("complete").is_file()

@@ -7,7 +7,7 @@ mod node;
 mod rights;
 mod settings;
 
-pub(crate) use install::is_cached;
+pub(crate) use install::{is_cached, prepare};
 pub use node::{Node, Slowed};
 
 use anyhow::{Context, Result};
