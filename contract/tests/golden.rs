@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use fairlead_contract::record::{
-    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Record, Source, Stream, Timestamp,
+    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Owner, Record, Source, Stream, Timestamp,
     encode, encode_notice,
 };
 
@@ -25,21 +25,49 @@ fn golden() -> Vec<(String, Vec<u8>)> {
             );
         }
     }
-    assert!(values.len() >= 13);
+    assert!(values.len() >= 16);
     values
 }
 
-fn head(stream: Stream) -> Head {
+/// What is constant for a record's run, as it was read.
+fn head_of(record: &Record<'_>) -> Head {
+    let kubernetes = &record.kubernetes;
+    let read = KubernetesHead {
+        namespace_name: &kubernetes.namespace_name,
+        namespace_id: kubernetes.namespace_id.as_deref(),
+        pod_name: &kubernetes.pod_name,
+        pod_id: &kubernetes.pod_id,
+        container_name: &kubernetes.container_name,
+        host: &kubernetes.host,
+        docker_id: kubernetes.docker_id.as_deref(),
+        container_image: kubernetes.container_image.as_deref(),
+        labels: kubernetes.labels.as_ref(),
+        annotations: kubernetes.annotations.as_ref(),
+        owner: kubernetes.owner.as_ref(),
+        namespace_labels: kubernetes.namespace_labels.as_ref(),
+        node_labels: kubernetes.node_labels.as_ref(),
+    };
+    let metadata = match record.fairlead.metadata.as_deref() {
+        Some("path") => Metadata::Path,
+        Some("partial") => Metadata::Partial,
+        other => {
+            assert_eq!(other, None);
+            Metadata::Complete
+        }
+    };
+    Head::new(&read, metadata, &record.fairlead.source.parse().unwrap())
+}
+
+fn head() -> Head {
     let kubernetes = KubernetesHead {
         namespace_name: "payments",
-        namespace_id: None,
         pod_name: "api-7d9f4-x2x",
         pod_id: UID,
         container_name: "api",
         host: "node-3",
+        ..KubernetesHead::default()
     };
-    let source =
-        Source { pod_uid: UID.into(), container: "api".into(), restart: 0, epoch: "k3v9".into(), fd: stream.fd() };
+    let source = Source { pod_uid: UID.into(), container: "api".into(), restart: 0, epoch: "k3v9".into(), fd: 1 };
     Head::new(&kubernetes, Metadata::Path, &source)
 }
 
@@ -76,12 +104,14 @@ fn notices_hold_to_the_schema() {
             next_source: Some(format!("{UID}/api/0/x4t2/1").into()),
             ..bare.clone()
         };
-        for notice in [bare, whole] {
+        let of_bad_lines = Notice { source: format!("{UID}/api/0/k3v9/0").into(), ..bare.clone() };
+        for notice in [bare, whole, of_bad_lines] {
             let mut value = Vec::new();
-            encode_notice(&mut value, &head(Stream::Stdout), &notice, false, (1_795_255_200, 0));
+            encode_notice(&mut value, &head(), &notice, false, (1_795_255_200, 0));
             let instance = serde_json::from_slice(&value).unwrap();
             let faults: Vec<_> = validator.iter_errors(&instance).map(|fault| fault.to_string()).collect();
             assert!(faults.is_empty(), "{notice:?}: {faults:?}");
+            assert_eq!(Record::parse(&value).unwrap().fairlead.source, notice.source);
         }
     }
 }
@@ -102,7 +132,7 @@ fn what_is_read_and_written_again_is_the_same_bytes() {
             log: record.log.as_bytes(),
         };
         let mut out = Vec::new();
-        assert_eq!(encode(&mut out, &head(stream), &line), 0);
+        assert_eq!(encode(&mut out, &head_of(&record), &line), 0);
         assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(value).unwrap(), "{name}");
     }
 }
@@ -120,7 +150,7 @@ fn every_member_has_its_place() {
         log: b"x",
     };
     let mut out = Vec::new();
-    encode(&mut out, &head(Stream::Stderr), &line);
+    encode(&mut out, &head(), &line);
     let text = String::from_utf8(out).unwrap();
     let expected = format!(
         r#""fairlead":{{"metadata":"path","source":"{UID}/api/0/k3v9/2","seq":18446744073709551615,"lines":0,"left_out":7,"again":true,"chunk":{{"index":2,"offset":262144,"last":false}}}},"time":"2026-11-20T09:00:00.5Z","stream":"stderr","log":"x"}}"#
@@ -129,6 +159,22 @@ fn every_member_has_its_place() {
     let record = Record::parse(text.as_bytes()).unwrap();
     assert_eq!((record.fairlead.lines, record.fairlead.left_out, record.fairlead.again), (0, 7, true));
     assert!(record.kubernetes.labels.is_none() && record.fairlead.notice.is_none());
+}
+
+#[test]
+fn what_is_known_of_a_pod_is_read_as_it_was_written() {
+    let known: Vec<_> = golden().into_iter().filter(|(name, _)| name.ends_with("complete.ndjson")).collect();
+    assert_eq!(known.len(), 2);
+    for (_, value) in known {
+        let kubernetes = Record::parse(&value).unwrap().kubernetes;
+        assert_eq!(kubernetes.namespace_id.as_deref(), Some("5c0d2b1e-7a43-4d0f-8e55-2b6d1f0a9c77"));
+        assert_eq!(kubernetes.container_image.as_deref(), Some("registry.example/pay/api:1.9"));
+        assert_eq!(kubernetes.labels.unwrap()["app"], "api");
+        assert_eq!(kubernetes.annotations.unwrap()["example.com/on-call"], "team \"pay\"\nroom 7");
+        assert_eq!(kubernetes.owner.unwrap(), Owner { kind: "Deployment".into(), name: "api".into() });
+        assert_eq!(kubernetes.namespace_labels.unwrap()["team"], "pay");
+        assert_eq!(kubernetes.node_labels.unwrap()["topology.kubernetes.io/zone"], "b");
+    }
 }
 
 #[test]

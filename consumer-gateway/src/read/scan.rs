@@ -18,9 +18,9 @@ use super::repeats::{Covers, Id};
 
 /// How many heads one stream keeps, and how many bytes of them. Beyond it the one that was learned first is forgotten.
 const HEADS_MAX: usize = 1024;
-const HEADS_BYTES_MAX: usize = 256 * 1024;
+const HEADS_BYTES_MAX: usize = 512 * 1024;
 /// The longest head that is kept, in bytes; records with a longer one are parsed in full.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How many heads one Kafka key keeps: a container's two streams, over some restarts and changes of metadata.
 const HEADS_PER_KEY_MAX: usize = 8;
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Chunk;
@@ -57,10 +57,14 @@ pub struct Kubernetes<'a> {
     pub annotations: Option<BTreeMap<String, String>>,
     /// The workload that owns the pod.
     pub owner: Option<Owner>,
+    /// Those labels of the namespace that the router was told to take.
+    pub namespace_labels: Option<BTreeMap<String, String>>,
+    /// Those labels of the node that the router was told to take.
+    pub node_labels: Option<BTreeMap<String, String>>,
 }
 
 /// A workload.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its kind, for example `Deployment`.
     pub kind: String,

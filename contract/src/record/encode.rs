@@ -1,8 +1,10 @@
 //! The writer of the value. What is constant for a container is encoded once, in [`Head`]; a line adds the rest behind it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::{Chunk, Metadata, Source, Stream, Timestamp, escape};
+use super::{Chunk, Metadata, Owner, Source, Stream, Timestamp, escape};
 
 /// What is known of a container, in the order of the record's members. Always there: namespace, pod, UID, container, host.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,14 +22,39 @@ pub struct KubernetesHead<'a> {
     pub container_name: &'a str,
     /// The node.
     pub host: &'a str,
+    /// The container's id in the runtime, without a scheme.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_id: Option<&'a str>,
+    /// The container's image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_image: Option<&'a str>,
+    /// The pod's labels; there, if empty, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// Those annotations of the pod that are taken; there, if empty, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// The workload that owns the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<&'a Owner>,
+    /// Those labels of the namespace that are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_labels: Option<&'a BTreeMap<String, String>>,
+    /// Those labels of the node that are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// The bytes that every record of one source begins with, up to the number.
+/// The bytes that every record of one run begins with, up to the number. Its streams differ in one digit, the source's `fd`, which is written with
+/// each record.
 #[derive(Clone, Debug)]
-pub struct Head(Vec<u8>);
+pub struct Head {
+    bytes: Vec<u8>,
+    fd_at: usize,
+}
 
 impl Head {
-    /// Encodes what is constant for a source.
+    /// Encodes what is constant for a run of lines. The source's own `fd` counts for nothing: each record has that of its stream.
     pub fn new(kubernetes: &KubernetesHead<'_>, metadata: Metadata, source: &Source) -> Self {
         let mut out = b"{\"kubernetes\":".to_vec();
         serde_json::to_writer(&mut out, kubernetes).expect("text is written to memory");
@@ -39,17 +66,22 @@ impl Head {
         }
         out.extend_from_slice(b"\"source\":\"");
         escape::push_text(&mut out, &source.to_string());
+        let fd_at = out.len() - 1;
         out.extend_from_slice(b"\",\"seq\":");
-        Self(out)
+        Self { bytes: out, fd_at }
     }
 
     /// How many bytes a record has before its number.
     pub fn bytes(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+    /// Appends the head of one stream's records; `fd` is a digit.
+    #[inline]
+    pub(super) fn write(&self, out: &mut Vec<u8>, fd: u8) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        out[start + self.fd_at] = b'0' + fd;
     }
 }
 
@@ -77,8 +109,8 @@ pub struct Line<'a> {
 /// Appends one record's value. Returns how many byte sequences were not UTF-8 and became U+FFFD.
 #[inline]
 pub fn encode(out: &mut Vec<u8>, head: &Head, line: &Line<'_>) -> usize {
-    out.reserve(head.0.len() + line.log.len() + 160);
-    out.extend_from_slice(&head.0);
+    out.reserve(head.bytes.len() + line.log.len() + 160);
+    head.write(out, line.stream.fd());
     push_number(out, line.seq);
     if line.lines != 1 {
         push_member(out, b",\"lines\":", line.lines);

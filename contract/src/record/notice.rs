@@ -214,9 +214,10 @@ impl fmt::Display for Notice<'_> {
     }
 }
 
-/// Appends a notice's value. `head` is that of its source; `time` the router's clock in seconds and nanoseconds since 1970.
+/// Appends a notice's value. `head` is that of its source's run; `time` the router's clock in seconds and nanoseconds since 1970.
 pub fn encode_notice(out: &mut Vec<u8>, head: &Head, notice: &Notice<'_>, again: bool, time: (i64, u32)) {
-    out.extend_from_slice(head.as_bytes());
+    let fd = notice.source.bytes().next_back().filter(u8::is_ascii_digit).map_or(0, |digit| digit - b'0');
+    head.write(out, fd);
     out.extend_from_slice(notice.seq.to_string().as_bytes());
     out.extend_from_slice(b",\"lines\":0");
     if again {

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+pub use fairlead_contract::record::Owner;
+
 /// Where the worker asks what is known of a pod. Asking never blocks.
 pub trait Pods: Send + Sync {
     /// Changes whenever another answer may have changed.
@@ -78,15 +80,6 @@ pub struct PodFacts {
     /// Whether something was left out because there was too much of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-}
-
-/// A workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Its kind, for example `Deployment`.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// What is taken of a container.

@@ -280,11 +280,11 @@ impl Pipeline {
             offset: Some(run.start.offset),
             ..Notice::new(kind, self.origin.source(fd), run.first.lines)
         };
-        self.send_notice(fd, &notice, run.start < self.again_until, out)
+        self.send_notice(&notice, run.start < self.again_until, out)
     }
 
-    fn send_notice(&self, fd: usize, notice: &Notice<'_>, again: bool, out: &mut Output<'_>) -> Result<(), NotSent> {
-        self.origin.encode_notice(out.value, fd, notice, again);
+    fn send_notice(&self, notice: &Notice<'_>, again: bool, out: &mut Output<'_>) -> Result<(), NotSent> {
+        self.origin.encode_notice(out.value, notice, again);
         hand_over(&self.origin, out)
     }
 
@@ -299,9 +299,8 @@ impl Pipeline {
         self.end_runs(out)?;
         // The end lies behind everything that may have been sent.
         let again = self.again_until > Place::default() && cursor <= self.again_until;
-        for notice in ends(&self.origin, &self.next, end) {
-            let fd = notice.0;
-            self.send_notice(fd, &notice.1, again, out)?;
+        for (_, notice) in ends(&self.origin, &self.next, end) {
+            self.send_notice(&notice, again, out)?;
         }
         Ok(())
     }
@@ -397,7 +396,7 @@ impl Pipeline {
             offset: Some(partial.start.offset),
             ..Notice::new(NoticeKind::Truncated, self.origin.source(fd), partial.first.lines)
         };
-        self.send_notice(fd, &notice, partial.start < self.again_until, out)
+        self.send_notice(&notice, partial.start < self.again_until, out)
     }
 
     /// Whether something waits that must not wait any longer; see [`Pipeline::flush_overdue`].

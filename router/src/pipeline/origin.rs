@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fairlead_contract::{
     namespace::Namespace,
-    record::{self, Head, KubernetesHead, LossReason, Metadata, Notice, NoticeKind, Source, Stream},
+    record::{self, Head, KubernetesHead, LossReason, Metadata, Notice, NoticeKind, Source},
     topic::TopicName,
 };
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,7 @@ pub struct Origin {
     pub key: Vec<u8>,
     /// `pod uid/container/restart count/epoch`.
     run: String,
-    /// By `fd`.
-    heads: [Head; 3],
+    head: Head,
 }
 
 impl Origin {
@@ -36,41 +35,39 @@ impl Origin {
     pub fn new(topic: TopicName, host: &str, identity: &Identity, epoch: &str) -> Self {
         let kubernetes = KubernetesHead {
             namespace_name: identity.namespace.as_str(),
-            namespace_id: None,
             pod_name: &identity.pod,
             pod_id: &identity.pod_uid,
             container_name: &identity.container,
             host,
+            ..KubernetesHead::default()
         };
-        let head = |fd: u8| {
-            let source = Source {
-                pod_uid: identity.pod_uid.clone(),
-                container: identity.container.clone(),
-                restart: identity.restart,
-                epoch: epoch.to_owned(),
-                fd,
-            };
-            Head::new(&kubernetes, Metadata::Path, &source)
+        let source = Source {
+            pod_uid: identity.pod_uid.clone(),
+            container: identity.container.clone(),
+            restart: identity.restart,
+            epoch: epoch.to_owned(),
+            fd: 0,
         };
+        let head = Head::new(&kubernetes, Metadata::Path, &source);
         let key = record::key(&identity.namespace, &identity.pod, &identity.container).into_bytes();
-        Self { topic, key, run: identity.run(epoch), heads: [head(0), head(1), head(2)] }
+        Self { topic, key, run: identity.run(epoch), head }
     }
 
-    pub(super) fn head(&self, stream: Stream) -> &Head {
-        &self.heads[usize::from(stream.fd())]
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Encodes a notice about one of these sources.
-    pub fn encode_notice(&self, value: &mut Vec<u8>, fd: usize, notice: &Notice<'_>, again: bool) {
+    pub fn encode_notice(&self, value: &mut Vec<u8>, notice: &Notice<'_>, again: bool) {
         value.clear();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos());
-        record::encode_notice(value, &self.heads[fd], notice, again, time);
+        record::encode_notice(value, &self.head, notice, again, time);
     }
 
     /// How many bytes of a line surely fit a record, where Kafka takes batches of so many bytes; none if that is too few to be of use.
     pub fn log_bytes_max(&self, message_bytes_max: u64) -> Option<usize> {
-        let head = self.heads.iter().map(Head::bytes).max().unwrap_or(0) + self.key.len() + RECORD_REST_BYTES;
+        let head = self.head.bytes() + self.key.len() + RECORD_REST_BYTES;
         let room = usize::try_from(message_bytes_max).unwrap_or(usize::MAX).checked_sub(head)? / ESCAPED_BYTES_PER_BYTE;
         (room >= LOG_BYTES_MIN).then_some(room)
     }

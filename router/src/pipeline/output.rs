@@ -73,7 +73,7 @@ pub enum NotSent {
 #[inline]
 pub(super) fn send(origin: &Origin, line: &Line<'_>, out: &mut Output<'_>) -> Result<(), NotSent> {
     out.value.clear();
-    out.made.replaced += record::encode(out.value, &origin.head(line.stream), line) as u64;
+    out.made.replaced += record::encode(out.value, origin.head(), line) as u64;
     hand_over(origin, out)
 }
 

@@ -177,7 +177,7 @@ impl Worker {
             let origin = Origin::new(topic.clone(), host, &instance.identity, &owed.owed.epoch);
             let chosen = owed.owed.partition.filter(|partition| *partition < partitions);
             let partition = chosen.unwrap_or_else(|| partition_of(&origin.key, partitions));
-            origin.encode_notice(&mut self.value, usize::from(owed.owed.fd), &owed.owed.notice, owed.again);
+            origin.encode_notice(&mut self.value, &owed.owed.notice, owed.again);
             match self.parts.sink.send(lane, topic.as_str(), partition, &origin.key, &self.value, slot) {
                 SendResult::Queued => {
                     self.parts.pending.add(slot, 1);
