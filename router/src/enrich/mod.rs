@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use fairlead_contract::record::Metadata;
 use serde::{Deserialize, Serialize};
 
 pub use fairlead_contract::record::Owner;
@@ -80,6 +81,32 @@ pub struct PodFacts {
     /// Whether something was left out because there was too much of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
+    /// How far what was asked besides the pod is answered: its namespace's UID and labels, its node's labels.
+    #[serde(default, skip_serializing_if = "Answer::is_known")]
+    pub around: Answer,
+    /// Whether the pod is deleted: nothing more will be told of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+/// How far a question is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// All that was asked is known.
+    #[default]
+    Known,
+    /// The answer is expected soon; a new container's first line waits for it.
+    Awaited,
+    /// Asking fails; it is tried again, and nothing waits for it.
+    Missing,
+}
+
+impl Answer {
+    /// Whether all that was asked is known.
+    pub fn is_known(&self) -> bool {
+        *self == Self::Known
+    }
 }
 
 /// What is taken of a container.
@@ -97,6 +124,32 @@ impl PodFacts {
     /// The runtime's id of one instance of a container.
     pub fn container_id(&self, container: &str, restart: u32) -> Option<&str> {
         self.containers.get(container)?.ids.get(&restart).map(String::as_str)
+    }
+
+    /// Whether the runtime's id of an instance may still be told: the pod is there, and no later instance of the container is known.
+    fn may_tell_id(&self, container: &str, restart: u32) -> bool {
+        let later = |facts: &ContainerFacts| facts.ids.keys().any(|known| *known > restart);
+        !self.gone && !self.containers.get(container).is_some_and(later)
+    }
+
+    /// How much is known for the records of an instance.
+    pub fn metadata(&self, container: &str, restart: u32) -> Metadata {
+        let all = self.namespace_id.is_some() && self.around.is_known() && !self.cut;
+        if all && self.container_id(container, restart).is_some() { Metadata::Complete } else { Metadata::Partial }
+    }
+
+    /// Whether more of what its records say may be told soon.
+    pub fn awaits_more(&self, container: &str, restart: u32) -> bool {
+        let awaits_id = self.container_id(container, restart).is_none() && self.may_tell_id(container, restart);
+        !self.gone && (self.around == Answer::Awaited || awaits_id)
+    }
+}
+
+/// Whether an instance's first line is worth a wait: its pod, or something of it, may be told soon.
+pub fn is_awaited(standing: Standing, facts: Option<&PodFacts>, container: &str, restart: u32) -> bool {
+    match standing {
+        Standing::Off | Standing::Away => false,
+        Standing::Starting | Standing::Known => facts.is_none_or(|facts| facts.awaits_more(container, restart)),
     }
 }
 
@@ -119,5 +172,71 @@ impl Pods for NoPods {
 
     fn namespaces(&self) -> Standing {
         Standing::Off
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(ids: &[u32]) -> PodFacts {
+        let ids = ids.iter().map(|restart| (*restart, format!("id-{restart}"))).collect();
+        PodFacts {
+            namespace: "payments".to_owned(),
+            namespace_id: Some("n".to_owned()),
+            containers: [("api".to_owned(), ContainerFacts { image: None, ids })].into(),
+            ..PodFacts::default()
+        }
+    }
+
+    #[test]
+    fn what_is_complete_and_what_is_waited_for() {
+        let check = |facts: &PodFacts, restart: u32, metadata: Metadata, awaited: bool| {
+            assert_eq!(facts.metadata("api", restart), metadata, "{facts:?} {restart}");
+            for (standing, waits) in [
+                (Standing::Off, false),
+                (Standing::Away, false),
+                (Standing::Starting, awaited),
+                (Standing::Known, awaited),
+            ] {
+                assert_eq!(is_awaited(standing, Some(facts), "api", restart), waits, "{facts:?} {restart} {standing:?}");
+            }
+        };
+        let (complete, partial) = (Metadata::Complete, Metadata::Partial);
+        check(&facts(&[0]), 0, complete, false);
+        check(&facts(&[2, 1]), 1, complete, false);
+        // The container's id: not told yet, of the next instance, of one that is too long ago, of a pod that is gone.
+        check(&facts(&[]), 0, partial, true);
+        check(&facts(&[0]), 1, partial, true);
+        check(&facts(&[3, 2]), 1, partial, false);
+        check(&PodFacts { gone: true, ..facts(&[]) }, 0, partial, false);
+        check(&PodFacts { containers: BTreeMap::new(), ..facts(&[]) }, 0, partial, true);
+        // The namespace.
+        check(&PodFacts { around: Answer::Awaited, namespace_id: None, ..facts(&[0]) }, 0, partial, true);
+        check(&PodFacts { around: Answer::Missing, namespace_id: None, ..facts(&[0]) }, 0, partial, false);
+        check(&PodFacts { around: Answer::Awaited, gone: true, ..facts(&[0]) }, 0, partial, false);
+        check(&PodFacts { cut: true, ..facts(&[0]) }, 0, partial, false);
+        // Nothing is known of the pod.
+        for (standing, waits) in
+            [(Standing::Off, false), (Standing::Away, false), (Standing::Starting, true), (Standing::Known, true)]
+        {
+            assert_eq!(is_awaited(standing, None, "api", 0), waits, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn facts_are_stored_in_few_words_and_read_again() {
+        let all = PodFacts {
+            labels: [("app".to_owned(), "api".to_owned())].into(),
+            owner: Some(Owner { kind: "Deployment".to_owned(), name: "api".to_owned() }),
+            around: Answer::Missing,
+            cut: true,
+            ..facts(&[1, 0])
+        };
+        for facts in [PodFacts::default(), facts(&[]), all] {
+            let text = serde_json::to_string(&facts).unwrap();
+            assert_eq!(serde_json::from_str::<PodFacts>(&text).unwrap(), facts, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&PodFacts::default()).unwrap(), r#"{"namespace":"","containers":{}}"#);
     }
 }
