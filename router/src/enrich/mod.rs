@@ -81,32 +81,9 @@ pub struct PodFacts {
     /// Whether something was left out because there was too much of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// How far what was asked besides the pod is answered: its namespace's UID and labels, its node's labels.
-    #[serde(default, skip_serializing_if = "Answer::is_known")]
-    pub around: Answer,
     /// Whether the pod is deleted: nothing more will be told of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
-}
-
-/// How far a question is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// All that was asked is known.
-    #[default]
-    Known,
-    /// The answer is expected soon; a new container's first line waits for it.
-    Awaited,
-    /// Asking fails; it is tried again, and nothing waits for it.
-    Missing,
-}
-
-impl Answer {
-    /// Whether all that was asked is known.
-    pub fn is_known(&self) -> bool {
-        *self == Self::Known
-    }
 }
 
 /// What is taken of a container.
@@ -134,22 +111,38 @@ impl PodFacts {
 
     /// How much is known for the records of an instance.
     pub fn metadata(&self, container: &str, restart: u32) -> Metadata {
-        let all = self.namespace_id.is_some() && self.around.is_known() && !self.cut;
-        if all && self.container_id(container, restart).is_some() { Metadata::Complete } else { Metadata::Partial }
-    }
-
-    /// Whether more of what its records say may be told soon.
-    pub fn awaits_more(&self, container: &str, restart: u32) -> bool {
-        let awaits_id = self.container_id(container, restart).is_none() && self.may_tell_id(container, restart);
-        !self.gone && (self.around == Answer::Awaited || awaits_id)
+        let all = self.namespace_id.is_some() && !self.cut && self.container_id(container, restart).is_some();
+        if all { Metadata::Complete } else { Metadata::Partial }
     }
 }
 
-/// Whether an instance's first line is worth a wait: its pod, or something of it, may be told soon.
-pub fn is_awaited(standing: Standing, facts: Option<&PodFacts>, container: &str, restart: u32) -> bool {
-    match standing {
-        Standing::Off | Standing::Away => false,
-        Standing::Starting | Standing::Known => facts.is_none_or(|facts| facts.awaits_more(container, restart)),
+/// What can be expected to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Of pods.
+    pub pods: Standing,
+    /// Of their namespaces.
+    pub namespaces: Standing,
+}
+
+impl Expected {
+    /// What can be expected now.
+    pub fn of(pods: &dyn Pods) -> Self {
+        Self { pods: pods.standing(), namespaces: pods.namespaces() }
+    }
+
+    /// Whether an instance's first line is worth a wait: its pod, or something of it, may be told soon.
+    pub fn is_awaited(self, facts: Option<&PodFacts>, container: &str, restart: u32) -> bool {
+        let Some(facts) = facts else { return self.pods.may_answer() };
+        let awaits_id = facts.container_id(container, restart).is_none() && facts.may_tell_id(container, restart);
+        let awaits_namespace = facts.namespace_id.is_none() && self.namespaces.may_answer();
+        self.pods.may_answer() && !facts.gone && (awaits_id || awaits_namespace)
+    }
+}
+
+impl Standing {
+    fn may_answer(self) -> bool {
+        matches!(self, Self::Starting | Self::Known)
     }
 }
 
@@ -189,17 +182,17 @@ mod tests {
         }
     }
 
+    const STANDINGS: [(Standing, bool); 4] =
+        [(Standing::Off, false), (Standing::Away, false), (Standing::Starting, true), (Standing::Known, true)];
+
     #[test]
     fn what_is_complete_and_what_is_waited_for() {
         let check = |facts: &PodFacts, restart: u32, metadata: Metadata, awaited: bool| {
             assert_eq!(facts.metadata("api", restart), metadata, "{facts:?} {restart}");
-            for (standing, waits) in [
-                (Standing::Off, false),
-                (Standing::Away, false),
-                (Standing::Starting, awaited),
-                (Standing::Known, awaited),
-            ] {
-                assert_eq!(is_awaited(standing, Some(facts), "api", restart), waits, "{facts:?} {restart} {standing:?}");
+            for (pods, may_answer) in STANDINGS {
+                let expected = Expected { pods, namespaces: Standing::Known };
+                let waits = expected.is_awaited(Some(facts), "api", restart);
+                assert_eq!(waits, awaited && may_answer, "{facts:?} {restart} {pods:?}");
             }
         };
         let (complete, partial) = (Metadata::Complete, Metadata::Partial);
@@ -211,16 +204,19 @@ mod tests {
         check(&facts(&[3, 2]), 1, partial, false);
         check(&PodFacts { gone: true, ..facts(&[]) }, 0, partial, false);
         check(&PodFacts { containers: BTreeMap::new(), ..facts(&[]) }, 0, partial, true);
-        // The namespace.
-        check(&PodFacts { around: Answer::Awaited, namespace_id: None, ..facts(&[0]) }, 0, partial, true);
-        check(&PodFacts { around: Answer::Missing, namespace_id: None, ..facts(&[0]) }, 0, partial, false);
-        check(&PodFacts { around: Answer::Awaited, gone: true, ..facts(&[0]) }, 0, partial, false);
         check(&PodFacts { cut: true, ..facts(&[0]) }, 0, partial, false);
-        // Nothing is known of the pod.
-        for (standing, waits) in
-            [(Standing::Off, false), (Standing::Away, false), (Standing::Starting, true), (Standing::Known, true)]
-        {
-            assert_eq!(is_awaited(standing, None, "api", 0), waits, "{standing:?}");
+        check(&PodFacts { namespace_id: None, ..facts(&[0]) }, 0, partial, true);
+    }
+
+    #[test]
+    fn what_is_not_answered_keeps_nobody_waiting() {
+        let without_namespace = PodFacts { namespace_id: None, ..facts(&[0]) };
+        for (standing, may_answer) in STANDINGS {
+            let of_namespaces = Expected { pods: Standing::Known, namespaces: standing };
+            assert_eq!(of_namespaces.is_awaited(Some(&without_namespace), "api", 0), may_answer, "{standing:?}");
+            assert!(!of_namespaces.is_awaited(Some(&facts(&[0])), "api", 0), "{standing:?}");
+            let of_pods = Expected { pods: standing, namespaces: Standing::Known };
+            assert_eq!(of_pods.is_awaited(None, "api", 0), may_answer, "{standing:?}");
         }
     }
 
@@ -229,7 +225,7 @@ mod tests {
         let all = PodFacts {
             labels: [("app".to_owned(), "api".to_owned())].into(),
             owner: Some(Owner { kind: "Deployment".to_owned(), name: "api".to_owned() }),
-            around: Answer::Missing,
+            gone: true,
             cut: true,
             ..facts(&[1, 0])
         };
