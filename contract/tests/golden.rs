@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use fairlead_contract::record::{
-    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Owner, Record, Source, Stream, Timestamp,
-    encode, encode_notice,
+    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Owner, Record, Source, Stream,
+    Timestamp, encode, encode_notice,
 };
 
 const UID: &str = "0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fairlead_contract::namespace::Namespace;
+use fairlead_contract::{namespace::Namespace, record::Metadata};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -40,8 +40,15 @@ pub struct Metrics {
     epochs_started: Family<OfReason, Counter>,
     delivery_failures: Family<OfReason, Counter>,
     parked_namespaces: Family<OfReason, Gauge>,
+    first_reads: Family<OfMetadata, Counter>,
     /// The reasons that stand beside each namespace in any of these.
     reasons: Arc<Mutex<HashMap<Namespace, BTreeSet<&'static str>>>>,
+    /// Container instances whose first read waits for what Kubernetes knows of their pod.
+    pub waiting_for_metadata: Gauge,
+    /// Pods of which nothing is sent, because the API server has them in another namespace than their path.
+    pub pods_elsewhere: Gauge,
+    /// Beginnings of records that were made without what is known of the pod, for want of room in the topic.
+    pub metadata_left_out: Counter,
     /// Held files.
     pub held_files: Gauge,
     /// Bytes of held files that only the router keeps: the kubelet's name is gone.
@@ -184,6 +191,16 @@ impl Metrics {
         self.delivery_failures.get_or_create_owned(&self.of_reason(namespace, reason))
     }
 
+    /// Container instances whose reading began, by how much was known of their pod then.
+    pub fn first_read(&self, metadata: Metadata) -> Counter {
+        let metadata = match metadata {
+            Metadata::Complete => "complete",
+            Metadata::Partial => "partial",
+            Metadata::Path => "path",
+        };
+        self.first_reads.get_or_create_owned(&OfMetadata { metadata })
+    }
+
     /// Says that a namespace is parked for a reason, or no longer.
     pub fn parked(&self, namespace: &Namespace, reason: &'static str, parked: bool) {
         let label = OfReason::new(namespace, reason);
@@ -256,6 +273,10 @@ impl Metrics {
         add.metric("epochs_started", "Epochs begun", &self.epochs_started);
         add.metric("delivery_failures", "Records not delivered at the first attempt", &self.delivery_failures);
         add.metric("parked_namespaces", "1 for each namespace that waits for its topic", &self.parked_namespaces);
+        add.metric("first_reads", "Container instances whose reading began", &self.first_reads);
+        add.metric("waiting_for_metadata", "Instances whose first read waits", &self.waiting_for_metadata);
+        add.metric("pods_elsewhere", "Pods that belong to another namespace than their path", &self.pods_elsewhere);
+        add.metric("metadata_left_out", "Heads without metadata for want of room", &self.metadata_left_out);
         add.metric("held_files", "Held files", &self.held_files);
         add.metric("held_bytes", "Bytes of held files that only the router keeps", &self.held_bytes);
         add.metric("held_by_descriptor", "Files held by descriptors", &self.held_by_descriptor);
@@ -297,6 +318,11 @@ struct OfNamespace {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMetadata {
+    metadata: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
     namespace: Label,
     reason: &'static str,
@@ -327,6 +353,7 @@ mod tests {
         metrics.dead_letters(&namespace, "r");
         metrics.delivery_failures(&namespace, "r");
         metrics.parked(&namespace, "r", true);
+        metrics.first_read(Metadata::Complete);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let kind_of = |sample: &str| {

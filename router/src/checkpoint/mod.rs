@@ -5,7 +5,7 @@ mod state;
 mod store;
 
 pub use ledger::{Ledger, Settled};
-pub use state::{DescriptorState, EpochState, FileState, Guard, InstanceKey, InstanceState, Owed};
+pub use state::{DescriptorState, EpochState, FileState, Guard, InstanceKey, InstanceState, Owed, PodState};
 #[cfg(test)]
 pub use store::FAIL_WRITES;
 pub use store::{Loaded, Store, StoreError};

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, fmt};
 use fairlead_contract::record::Notice;
 use serde::{Deserialize, Serialize};
 
-use crate::{pipeline::Break, tail::Positions};
+use crate::{enrich::PodFacts, pipeline::Break, tail::Positions};
 
 /// A container instance: one container of one pod between two restarts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +40,15 @@ pub struct InstanceState {
     /// Its files that open descriptors hold instead of links.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<DescriptorState>,
+}
+
+/// What is remembered of a pod for its instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    /// `<namespace>_<pod>_<uid>`.
+    pub pod_folder: String,
+    /// What Kubernetes said of it last.
+    pub facts: PodFacts,
 }
 
 /// A file that no link holds, as it is known again while it has a name.

@@ -17,7 +17,7 @@ use std::{
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceKey, InstanceState};
+use super::{InstanceKey, InstanceState, PodState};
 
 const FILE_NAME: &str = "positions";
 /// What is written and then takes the file's name; between writes it waits, empty and with its room.
@@ -48,12 +48,36 @@ enum Entry {
     /// Forgets an instance.
     #[serde(rename = "g")]
     Gone(InstanceKey),
+    /// Replaces all that is known of a pod.
+    #[serde(rename = "p")]
+    Pod(PodState),
+    /// Forgets a pod, by its folder's name.
+    #[serde(rename = "q")]
+    PodGone(String),
     /// A router began to send.
     #[serde(rename = "s")]
     Started,
     /// A router ended with everything that it sent acknowledged and stored.
     #[serde(rename = "e")]
     Ended,
+}
+
+/// What an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Subject {
+    Instance(InstanceKey),
+    /// By its folder's name.
+    Pod(String),
+}
+
+impl Subject {
+    /// The entry that forgets it.
+    fn gone(&self) -> Entry {
+        match self {
+            Self::Instance(key) => Entry::Gone(key.clone()),
+            Self::Pod(folder) => Entry::PodGone(folder.clone()),
+        }
+    }
 }
 
 /// What was found at start.
@@ -63,6 +87,8 @@ pub struct Loaded {
     pub store: Store,
     /// What is known of each instance.
     pub instances: BTreeMap<InstanceKey, InstanceState>,
+    /// What is known of each pod, by its folder's name.
+    pub pods: BTreeMap<String, PodState>,
     /// Whether the last router ended with nothing in flight, so that nothing beyond the positions was sent.
     pub ended_clean: bool,
     /// Whether there was no positions file at all, or nothing in it that checks.
@@ -79,12 +105,12 @@ pub struct Store {
     /// Where the next line goes.
     bytes: u64,
     rewrite_at: u64,
-    /// The encoded entry of every instance.
-    live: HashMap<InstanceKey, Live>,
-    /// Instances whose entry is not in the file yet.
-    changed: BTreeSet<InstanceKey>,
-    /// Instances that the file still knows and that are gone.
-    gone: BTreeSet<InstanceKey>,
+    /// The encoded entry of every instance and pod.
+    live: HashMap<Subject, Live>,
+    /// Those whose entry is not in the file yet.
+    changed: BTreeSet<Subject>,
+    /// Those that the file still knows and that are gone.
+    gone: BTreeSet<Subject>,
     /// Whether the file may not have what was written to it: it is written anew before anything else.
     suspect: bool,
     /// Whether the room that is wanted was taken.
@@ -96,7 +122,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Live {
     line: Vec<u8>,
-    /// Whether the file has an entry of this instance, this one or an older one.
+    /// Whether the file has an entry of the same, this one or an older one.
     in_file: bool,
 }
 
@@ -122,11 +148,13 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", &path)(error)),
         };
-        let Found { instances, bad_lines, entries, ended_clean } = found;
-        let live = instances.iter().map(|(key, state)| {
-            let line = encode(&Entry::Instance(state.clone()));
-            (key.clone(), Live { line, in_file: true })
-        });
+        let Found { instances, pods, bad_lines, entries, ended_clean } = found;
+        let of_instances = instances
+            .iter()
+            .map(|(key, state)| (Subject::Instance(key.clone()), encode(&Entry::Instance(state.clone()))));
+        let of_pods =
+            pods.iter().map(|(folder, state)| (Subject::Pod(folder.clone()), encode(&Entry::Pod(state.clone()))));
+        let live = of_instances.chain(of_pods).map(|(subject, line)| (subject, Live { line, in_file: true }));
         let live: HashMap<_, _> = live.collect();
         let (file, bytes) = match write_file(folder, &live) {
             Ok(written) => written,
@@ -148,28 +176,46 @@ impl Store {
         };
         store.take_room();
         let ended_clean = ended_clean && bad_lines == 0;
-        Ok(Loaded { store, instances, ended_clean, is_new: entries == 0, bad_lines })
+        Ok(Loaded { store, instances, pods, ended_clean, is_new: entries == 0, bad_lines })
     }
 
     /// Puts an instance's state into the next write.
     pub fn put(&mut self, state: &InstanceState) {
-        let line = encode(&Entry::Instance(state.clone()));
-        match self.live.get_mut(&state.key) {
-            Some(live) if live.line == line => return,
-            Some(live) => live.line = line,
-            None => {
-                let in_file = self.gone.remove(&state.key);
-                self.live.insert(state.key.clone(), Live { line, in_file });
-            }
-        }
-        self.changed.insert(state.key.clone());
+        self.put_entry(Subject::Instance(state.key.clone()), &Entry::Instance(state.clone()));
+    }
+
+    /// Puts a pod's state into the next write.
+    pub fn put_pod(&mut self, state: &PodState) {
+        self.put_entry(Subject::Pod(state.pod_folder.clone()), &Entry::Pod(state.clone()));
     }
 
     /// Puts the end of an instance into the next write.
     pub fn remove(&mut self, key: &InstanceKey) {
-        self.changed.remove(key);
-        if self.live.remove(key).is_some_and(|live| live.in_file) {
-            self.gone.insert(key.clone());
+        self.remove_entry(Subject::Instance(key.clone()));
+    }
+
+    /// Puts the end of a pod into the next write, by its folder's name.
+    pub fn remove_pod(&mut self, folder: &str) {
+        self.remove_entry(Subject::Pod(folder.to_owned()));
+    }
+
+    fn put_entry(&mut self, subject: Subject, entry: &Entry) {
+        let line = encode(entry);
+        match self.live.get_mut(&subject) {
+            Some(live) if live.line == line => return,
+            Some(live) => live.line = line,
+            None => {
+                let in_file = self.gone.remove(&subject);
+                self.live.insert(subject.clone(), Live { line, in_file });
+            }
+        }
+        self.changed.insert(subject);
+    }
+
+    fn remove_entry(&mut self, subject: Subject) {
+        self.changed.remove(&subject);
+        if self.live.remove(&subject).is_some_and(|live| live.in_file) {
+            self.gone.insert(subject);
         }
     }
 
@@ -187,10 +233,10 @@ impl Store {
             return Ok(());
         }
         let mut lines = Vec::new();
-        for key in &self.gone {
-            lines.extend(encode(&Entry::Gone(key.clone())));
+        for subject in &self.gone {
+            lines.extend(encode(&subject.gone()));
         }
-        for live in self.changed.iter().filter_map(|key| self.live.get(key)) {
+        for live in self.changed.iter().filter_map(|subject| self.live.get(subject)) {
             lines.extend_from_slice(&live.line);
         }
         let grown = self.bytes + lines.len() as u64 > self.rewrite_at;
@@ -199,8 +245,8 @@ impl Store {
         } else {
             self.append(&lines)?
         }
-        for key in std::mem::take(&mut self.changed) {
-            if let Some(live) = self.live.get_mut(&key) {
+        for subject in std::mem::take(&mut self.changed) {
+            if let Some(live) = self.live.get_mut(&subject) {
                 live.in_file = true;
             }
         }
@@ -282,7 +328,7 @@ impl Store {
 }
 
 /// Writes all that is known into the spare file and gives it the file's name.
-fn write_file(folder: &Path, live: &HashMap<InstanceKey, Live>) -> Result<(File, u64), StoreError> {
+fn write_file(folder: &Path, live: &HashMap<Subject, Live>) -> Result<(File, u64), StoreError> {
     let (path, new) = (folder.join(FILE_NAME), folder.join(SPARE_NAME));
     fs::create_dir_all(folder).map_err(failed("create", folder))?;
     let mut bytes: Vec<u8> = live.values().flat_map(|live| &live.line).copied().collect();
@@ -356,6 +402,7 @@ fn encode(entry: &Entry) -> Vec<u8> {
 #[derive(Default)]
 struct Found {
     instances: BTreeMap<InstanceKey, InstanceState>,
+    pods: BTreeMap<String, PodState>,
     bad_lines: u64,
     entries: u64,
     ended_clean: bool,
@@ -374,6 +421,8 @@ fn read_entries(file: File, found: &mut Found) -> io::Result<()> {
                 match entry {
                     Entry::Instance(state) => _ = found.instances.insert(state.key.clone(), state),
                     Entry::Gone(key) => _ = found.instances.remove(&key),
+                    Entry::Pod(state) => _ = found.pods.insert(state.pod_folder.clone(), state),
+                    Entry::PodGone(folder) => _ = found.pods.remove(&folder),
                     Entry::Started | Entry::Ended => {}
                 }
             }

@@ -3,7 +3,7 @@ use std::cell::Cell;
 use rustix::io::Errno;
 
 use super::*;
-use crate::{checkpoint::EpochState, tail::Positions};
+use crate::{checkpoint::EpochState, enrich::PodFacts, tail::Positions};
 
 thread_local! {
     /// How many steps go well before one fails, and with what.
@@ -72,6 +72,38 @@ fn the_last_word_counts_and_a_clean_end_is_known_once() {
     Store::open(folder.path()).unwrap().store.end_clean().unwrap();
     assert_eq!(links(folder.path()), (vec![(0, 2)], 0, true));
     assert_eq!(links(folder.path()), (vec![(0, 2)], 0, false));
+}
+
+#[test]
+fn what_is_known_of_pods_stands_beside_the_positions_and_goes_by_itself() {
+    let pod = |name: &str, label: &str| PodState {
+        pod_folder: format!("payments_{name}_uid"),
+        facts: PodFacts { labels: [("app".to_owned(), label.to_owned())].into(), ..PodFacts::default() },
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap().store;
+    store.put(&state(0, 1));
+    for state in [pod("a", "one"), pod("b", "one"), pod("a", "two")] {
+        store.put_pod(&state);
+        store.commit().unwrap();
+    }
+    store.remove_pod("payments_b_uid");
+    store.commit().unwrap();
+    let size = fs::metadata(folder.path().join(FILE_NAME)).unwrap().len();
+    store.put_pod(&pod("a", "two"));
+    store.remove_pod("never there");
+    store.commit().unwrap();
+    assert_eq!(
+        fs::metadata(folder.path().join(FILE_NAME)).unwrap().len(),
+        size,
+        "what says nothing new is not written"
+    );
+    drop(store);
+    for _ in 0..2 {
+        let loaded = Store::open(folder.path()).unwrap();
+        assert_eq!(loaded.pods, [("payments_a_uid".to_owned(), pod("a", "two"))].into());
+        assert_eq!((loaded.instances.len(), loaded.bad_lines), (1, 0));
+    }
 }
 
 #[test]

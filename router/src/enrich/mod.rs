@@ -3,6 +3,9 @@
 //! Input: the API server. Output: [`PodFacts`], pruned before they are stored, keyed by the UID in the kubelet's path. Waiting for them, keeping them
 //! beside the positions and encoding them are the worker's; identity never comes from here.
 
+#[cfg(test)]
+pub mod fake;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_contract::record::Metadata;

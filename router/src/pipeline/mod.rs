@@ -6,7 +6,7 @@
 mod origin;
 mod output;
 
-pub use origin::{Break, Identity, Origin, ends};
+pub use origin::{Break, Identity, Known, Origin, ends};
 pub use output::{Made, NotSent, Output};
 
 use std::time::{Duration, Instant};
@@ -126,6 +126,11 @@ impl Pipeline {
     /// Where the records go.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The same, to be described anew.
+    pub fn origin_mut(&mut self) -> &mut Origin {
+        &mut self.origin
     }
 
     /// The numbers of the next physical lines, by `fd`.

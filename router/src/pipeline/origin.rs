@@ -1,6 +1,9 @@
 //! What is constant for an epoch: who writes, where it goes, the encoded beginnings of its records, and what is said where it ends.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use fairlead_contract::{
     namespace::Namespace,
@@ -9,7 +12,7 @@ use fairlead_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::tail::Count;
+use crate::{enrich::PodFacts, tail::Count};
 
 /// What JSON makes of the worst byte: `\u0000`.
 const ESCAPED_BYTES_PER_BYTE: usize = 6;
@@ -32,25 +35,25 @@ pub struct Origin {
 
 impl Origin {
     /// Encodes what is constant for an epoch of a container instance.
-    pub fn new(topic: TopicName, host: &str, identity: &Identity, epoch: &str) -> Self {
-        let kubernetes = KubernetesHead {
-            namespace_name: identity.namespace.as_str(),
-            pod_name: &identity.pod,
-            pod_id: &identity.pod_uid,
-            container_name: &identity.container,
-            host,
-            ..KubernetesHead::default()
-        };
-        let source = Source {
-            pod_uid: identity.pod_uid.clone(),
-            container: identity.container.clone(),
-            restart: identity.restart,
-            epoch: epoch.to_owned(),
-            fd: 0,
-        };
-        let head = Head::new(&kubernetes, Metadata::Path, &source);
+    pub fn new(topic: TopicName, host: &str, identity: &Identity, known: &Known, epoch: &str) -> Self {
         let key = record::key(&identity.namespace, &identity.pod, &identity.container).into_bytes();
-        Self { topic, key, run: identity.run(epoch), head }
+        Self { topic, key, run: identity.run(epoch), head: head(host, identity, known, epoch) }
+    }
+
+    /// Takes what is known of the pod now; records that are made from here on say it.
+    pub fn describe(&mut self, host: &str, identity: &Identity, known: &Known) {
+        let epoch = self.run.rsplit('/').next().unwrap_or_default();
+        self.head = head(host, identity, known, epoch);
+    }
+
+    /// Leaves out what is known of the pod, where a record of a topic that takes so many bytes has no room beside it. Returns whether it did.
+    pub fn make_room(&mut self, host: &str, identity: &Identity, message_bytes_max: u64) -> bool {
+        if self.log_bytes_max(message_bytes_max).is_some() {
+            return false;
+        }
+        let before = self.head.bytes();
+        self.describe(host, identity, &Known { facts: None, metadata: Metadata::Partial });
+        self.head.bytes() < before
     }
 
     pub(super) fn head(&self) -> &Head {
@@ -75,6 +78,49 @@ impl Origin {
     /// The text in `fairlead.source`.
     pub fn source(&self, fd: usize) -> String {
         format!("{}/{fd}", self.run)
+    }
+}
+
+/// Encodes the beginning of an epoch's records.
+fn head(host: &str, identity: &Identity, known: &Known, epoch: &str) -> Head {
+    let facts = known.facts.as_deref();
+    let kubernetes = KubernetesHead {
+        namespace_name: identity.namespace.as_str(),
+        namespace_id: facts.and_then(|facts| facts.namespace_id.as_deref()),
+        pod_name: &identity.pod,
+        pod_id: &identity.pod_uid,
+        container_name: &identity.container,
+        host,
+        docker_id: facts.and_then(|facts| facts.container_id(&identity.container, identity.restart)),
+        container_image: facts.and_then(|facts| facts.containers.get(&identity.container)?.image.as_deref()),
+        labels: facts.map(|facts| &facts.labels),
+        annotations: facts.map(|facts| &facts.annotations),
+        owner: facts.and_then(|facts| facts.owner.as_ref()),
+        namespace_labels: facts.map(|facts| &facts.namespace_labels).filter(|labels| !labels.is_empty()),
+        node_labels: facts.map(|facts| &facts.node_labels).filter(|labels| !labels.is_empty()),
+    };
+    let source = Source {
+        pod_uid: identity.pod_uid.clone(),
+        container: identity.container.clone(),
+        restart: identity.restart,
+        epoch: epoch.to_owned(),
+        fd: 0,
+    };
+    Head::new(&kubernetes, known.metadata, &source)
+}
+
+/// What is known of the pod of an instance, besides its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What Kubernetes says of it.
+    pub facts: Option<Arc<PodFacts>>,
+    /// How its records are marked.
+    pub metadata: Metadata,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { facts: None, metadata: Metadata::Path }
     }
 }
 

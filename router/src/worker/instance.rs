@@ -1,6 +1,6 @@
 //! One container instance: its held files and its epochs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use fairlead_contract::{
     record::LossReason,
@@ -16,7 +16,7 @@ use crate::{
     hold::HeldFolder,
     metrics::NamespaceMetrics,
     parse::Grammar,
-    pipeline::{Break, Identity, Origin, Pipeline},
+    pipeline::{Break, Identity, Known, Origin, Pipeline},
     tail::{Epoch, Place},
 };
 
@@ -40,6 +40,14 @@ pub struct Instance {
     pub key: InstanceKey,
     /// Who writes.
     pub identity: Identity,
+    /// What is known of its pod.
+    pub known: Known,
+    /// When this router saw it first.
+    pub since: Instant,
+    /// Whether its first read waits for nothing any more.
+    pub begun: bool,
+    /// Whether nothing of it is sent, because its pod is another namespace's by what the API server says.
+    pub is_elsewhere: bool,
     /// Where its lines go.
     pub topic: TopicName,
     /// The number of its next link.
@@ -82,6 +90,10 @@ impl Instance {
         Self {
             key,
             identity,
+            known: Known::default(),
+            since: Instant::now(),
+            begun: false,
+            is_elsewhere: false,
             topic,
             next_link: 0,
             links: BTreeMap::new(),
@@ -122,7 +134,7 @@ impl Instance {
         loss: Option<LossReason>,
         place: Option<usize>,
     ) {
-        let origin = Origin::new(self.topic.clone(), host, &self.identity, &state.epoch);
+        let origin = self.origin(host, &state.epoch);
         // What another program's grammar decided is not read on, so it does not matter which one is taken for it.
         let grammar = Grammar::of_version(state.grammar).unwrap_or_default();
         let pipeline = Pipeline::new(origin, grammar, &state.at, again_until);
@@ -148,6 +160,23 @@ impl Instance {
         let mut epoch = Epoch::new(state, pipeline);
         epoch.closed |= self.ended;
         self.epochs.push(epoch);
+    }
+
+    /// What the records of one of its epochs have in common.
+    pub fn origin(&self, host: &str, epoch: &str) -> Origin {
+        Origin::new(self.topic.clone(), host, &self.identity, &self.known, epoch)
+    }
+
+    /// Takes what is known of its pod now.
+    pub fn describe(&mut self, host: &str, known: Known) {
+        let is_other = self.known != known;
+        // Also where it is equal: what everybody knows is then kept once.
+        self.known = known;
+        if is_other {
+            for epoch in &mut self.epochs {
+                epoch.pipeline.origin_mut().describe(host, &self.identity, &self.known);
+            }
+        }
     }
 
     /// No file will follow the last one.

@@ -13,6 +13,7 @@ mod missed;
 mod owed;
 mod parking;
 mod place;
+mod pods;
 mod recover;
 mod scan;
 mod settle;
@@ -55,6 +56,7 @@ use fair::{Fair, Hold};
 use instance::Instance;
 use lanes::Lanes;
 use parking::Parking;
+use pods::KnownPods;
 
 /// What the worker is told.
 #[derive(Clone, Debug)]
@@ -182,6 +184,8 @@ pub struct Worker {
     store: Store,
     watcher: Watcher,
     instances: BTreeMap<InstanceKey, Instance>,
+    /// What Kubernetes knows of their pods.
+    pods: KnownPods,
     /// Whose turn it is to be read.
     fair: Fair,
     /// Which producer a topic's records go through.
@@ -239,6 +243,7 @@ impl Worker {
             held,
             store: loaded.store,
             instances: BTreeMap::new(),
+            pods: KnownPods::new(parts.pods.as_ref()),
             fair: Fair::new(settings.in_flight_bytes_max, Pending::SLOTS - SLOTS_SPARE),
             lanes: Lanes::new(),
             topics_version: parts.destinations.version(),
@@ -273,9 +278,11 @@ impl Worker {
                 "part of the positions file did not check and was left out; held files are read again where needed"
             );
         }
+        worker.take_up_pods(loaded.pods);
         let first_start = worker.recover(loaded.instances, loaded.ended_clean, loaded.is_new)?;
         worker.scan_all(first_start && worker.settings.skip_existing);
         worker.place_orphans();
+        worker.forget_pods();
         worker.commit();
         worker.report();
         worker.parts.readiness.clear("start");
@@ -298,6 +305,7 @@ impl Worker {
     /// One round: look, store what must be stored, read, deliver, settle. Returns whether there is more to do at once.
     pub fn round(&mut self) -> bool {
         self.look();
+        self.look_at_pods();
         self.tick();
         self.commit_if_due();
         let more = self.read_ready();
@@ -319,7 +327,10 @@ impl Worker {
         if self.urgent {
             longest = longest.min((self.stored_at + COMMIT_GAP).saturating_duration_since(Instant::now()));
         }
-        if !self.dirty.is_empty() {
+        if self.pods.is_waited_for() {
+            longest = longest.min(pods::LOOK_EVERY);
+        }
+        if !self.dirty.is_empty() || self.pods.is_dirty() {
             longest =
                 longest.min((self.stored_at + self.settings.store_interval).saturating_duration_since(Instant::now()));
         }
@@ -374,7 +385,7 @@ impl Worker {
         // Letting files go, after a commit, is a change of its own.
         for _ in 0..COMMITS_AT_END_MAX {
             self.commit();
-            if self.dirty.is_empty() {
+            if self.dirty.is_empty() && !self.pods.is_dirty() {
                 break;
             }
         }
@@ -404,7 +415,8 @@ impl Worker {
 
     fn commit_if_due(&mut self) {
         let due = self.stored_at.elapsed() >= self.settings.store_interval;
-        if !(self.urgent && self.stored_at.elapsed() >= COMMIT_GAP || due && !self.dirty.is_empty()) {
+        let changed = !self.dirty.is_empty() || self.pods.is_dirty();
+        if !(self.urgent && self.stored_at.elapsed() >= COMMIT_GAP || due && changed) {
             return;
         }
         // On a full disk what is left of the room is for what must be durable before it is read on.
@@ -423,10 +435,14 @@ impl Worker {
     /// Stores the state of every instance that changed, then lets go what is durably done with.
     fn commit(&mut self) {
         self.stored_all_at = Instant::now();
-        self.commit_some(self.dirty.clone());
+        let pods = self.pods.put_into(&mut self.store);
+        if !self.commit_some(self.dirty.clone()) {
+            self.pods.not_stored(pods);
+        }
     }
 
-    fn commit_some(&mut self, keys: BTreeSet<InstanceKey>) {
+    /// Stores some instances, and whatever else was put. Returns whether that is durable.
+    fn commit_some(&mut self, keys: BTreeSet<InstanceKey>) -> bool {
         for key in &keys {
             match self.instances.get_mut(key) {
                 Some(instance) => self.store.put(&instance.snapshot(&self.held)),
@@ -448,6 +464,7 @@ impl Worker {
                     }
                     self.let_go(key);
                 }
+                true
             }
             Err(error) => {
                 self.urgent = false;
@@ -461,6 +478,7 @@ impl Worker {
                         left_out, "{error}; files stay held and are read again after a restart"
                     );
                 });
+                false
             }
         }
     }

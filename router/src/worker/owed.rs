@@ -167,6 +167,7 @@ impl Worker {
         }
         let topic = instance.topic.clone();
         let Some(lane) = self.lanes.choose(&topic, self.parts.sink.as_mut()) else { return Next::Later };
+        let takes = self.lanes.batch_bytes_max(&topic);
         let (epochs, host) = (&instance.epochs, &self.settings.node_name);
         for owed in &mut instance.owed {
             let before = epochs.iter().find(|epoch| epoch.id == owed.owed.epoch);
@@ -174,7 +175,10 @@ impl Worker {
                 continue;
             }
             let Some(slot) = self.free.pop() else { return Next::Later };
-            let origin = Origin::new(topic.clone(), host, &instance.identity, &owed.owed.epoch);
+            let mut origin = Origin::new(topic.clone(), host, &instance.identity, &instance.known, &owed.owed.epoch);
+            if let Some(takes) = takes {
+                origin.make_room(host, &instance.identity, takes);
+            }
             let chosen = owed.owed.partition.filter(|partition| *partition < partitions);
             let partition = chosen.unwrap_or_else(|| partition_of(&origin.key, partitions));
             origin.encode_notice(&mut self.value, &owed.owed.notice, owed.again);

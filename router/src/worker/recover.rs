@@ -12,7 +12,7 @@ use crate::{
     discover::parse_pod_folder,
     hold::HeldFolder,
     parse::Grammar,
-    pipeline::{Break, Origin, ends},
+    pipeline::{Break, ends},
     tail::{Epoch, Place, Positions, Source, is_gzip, is_same},
 };
 
@@ -178,7 +178,7 @@ impl Worker {
     ) {
         let Some(reason) = loss else { return };
         let Some(instance) = self.instances.get(key) else { return };
-        let origin = Origin::new(instance.topic.clone(), &self.settings.node_name, &instance.identity, &old.epoch);
+        let origin = instance.origin(&self.settings.node_name, &old.epoch);
         let end = Break { reason, next: next.map(str::to_owned) };
         let notices = ends(&origin, &old.at.counts(), Some(&end));
         self.owe(key, &old.epoch, old.partition, notices, &old.at);

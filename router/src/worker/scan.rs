@@ -354,8 +354,9 @@ impl Worker {
             }
             let counters = self.parts.metrics.namespace(&namespace);
             let delivery = self.settings.topics.delivery(&namespace);
-            self.instances
-                .insert(key.clone(), Instance { delivery, ..Instance::new(key.clone(), identity, topic, counters) });
+            let (known, is_elsewhere) = self.know(key);
+            let new = Instance::new(key.clone(), identity, topic, counters);
+            self.instances.insert(key.clone(), Instance { delivery, known, is_elsewhere, ..new });
         }
         self.instances.get_mut(key)
     }

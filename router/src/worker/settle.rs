@@ -224,6 +224,7 @@ impl Worker {
         let links = self.instances.values().map(|instance| instance.links.len()).sum::<usize>();
         self.parts.metrics.held_files.set(links as i64);
         self.report_descriptors();
+        self.report_pods();
     }
 
     /// Forgets namespaces that have had no instance for a while, so that those that come and go leave nothing behind.
@@ -298,6 +299,7 @@ impl Worker {
         if self.instances.get(key).is_some_and(super::Instance::is_over) {
             if let Some(gone) = self.instances.remove(key) {
                 self.gone.insert(gone.identity.namespace, (gone.topic, Instant::now()));
+                self.forget_pod_of(key);
             }
             self.held.tidy(key);
             self.dirty.insert(key.clone());

@@ -93,11 +93,12 @@ impl Worker {
     fn turn(&mut self, key: &InstanceKey) -> Result<Next, Hold> {
         let Some(instance) = self.instances.get(key) else { return Ok(Next::Sleep) };
         let places = instance.readable();
-        if instance.guilty.is_some() {
-            return Ok(self.send_guilty(key));
-        }
-        if places.is_empty() && !instance.owes_unsent() {
+        let is_guilty = instance.guilty.is_some();
+        if places.is_empty() && !is_guilty && !instance.owes_unsent() || self.holds_back(key) {
             return Ok(Next::Sleep);
+        }
+        if is_guilty {
+            return Ok(self.send_guilty(key));
         }
         let (partitions, leave_out) = self.may_send(key)?;
         let mut next = self.send_owed(key, partitions);
@@ -207,14 +208,18 @@ impl Worker {
             return Err(Next::Sleep);
         }
         let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
-        if let Some(takes) = self.lanes.batch_bytes_max(&instance.topic)
-            && epoch.pipeline.origin().log_bytes_max(takes).is_none()
-        {
-            let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
-            let why =
-                format!("it takes {takes} bytes in a batch (max.message.bytes), which is too little for a record");
-            self.park(&namespace, &topic, Refusal::TooLarge, &why);
-            return Err(Next::Soon);
+        if let Some(takes) = self.lanes.batch_bytes_max(&instance.topic) {
+            let origin = epoch.pipeline.origin_mut();
+            if origin.make_room(&self.settings.node_name, &instance.identity, takes) {
+                self.parts.metrics.metadata_left_out.inc();
+            }
+            if origin.log_bytes_max(takes).is_none() {
+                let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
+                let why =
+                    format!("it takes {takes} bytes in a batch (max.message.bytes), which is too little for a record");
+                self.park(&namespace, &topic, Refusal::TooLarge, &why);
+                return Err(Next::Soon);
+            }
         }
         // A partition that is gone went with its topic, and what was there with it: no order is at stake.
         if epoch.partition.is_none_or(|partition| partition >= partitions) {
@@ -433,7 +438,8 @@ impl Worker {
             })
             .collect();
         for (key, place) in overdue {
-            if let Ok((partitions, _)) = self.may_send(&key)
+            if !self.holds_back(&key)
+                && let Ok((partitions, _)) = self.may_send(&key)
                 && self.may_read(&key, place, partitions).is_ok()
                 && let Some((turn, slot)) = self.with_epoch(&key, place, Epoch::flush_overdue)
             {

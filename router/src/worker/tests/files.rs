@@ -2,15 +2,21 @@
 
 use super::*;
 use crate::{
+    enrich::Standing,
     parse::Grammar,
     tail::{Place, Positions, StreamPosition},
 };
 
 #[test]
 fn the_golden_files_become_the_golden_records() {
-    for name in ["plain", "bytes", "fragments"] {
+    for name in ["plain", "bytes", "fragments", "complete", "partial"] {
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../contract/examples/v1");
         let mut node = Node::new();
+        let known = [("complete", pods::facts()), ("partial", pods::partial_facts())];
+        if let Some((_, facts)) = known.into_iter().find(|(known, _)| *known == name) {
+            node.pods.stand(Standing::Known);
+            node.pods.set(pods::UID, facts);
+        }
         node.write("0.log", &fs::read(examples.join(format!("{name}.cri"))).unwrap());
         node.start();
         let stored = node.finish();

@@ -3,6 +3,7 @@
 use prometheus_client::encoding::text::encode;
 
 use super::*;
+use crate::enrich::{PodFacts, Standing};
 
 const SHOP: &str = "shop_web-0_uid-2/web";
 
@@ -209,9 +210,39 @@ fn lesson_10_what_is_held_for_an_outage_has_a_bound() {
     assert_eq!(lost as usize + logs(&stored).len(), 2_000, "what was let go is announced, line by line");
 }
 
-#[test]
-fn lesson_11_and_14_the_first_line_says_whose_it_is_and_nobody_is_asked() {
+/// A node that asks the API server and waits for its answers as long as it takes.
+fn asking() -> Node {
     let mut node = Node::new();
+    node.settings.metadata_wait = Duration::from_secs(3_600);
+    node.pods.stand(Standing::Known);
+    node
+}
+
+/// The label `app` of each record of a line; nothing of it may be missing.
+fn labels(stored: &[Vec<u8>]) -> Vec<String> {
+    let of = |value: &Vec<u8>| {
+        let record = Record::parse(value).unwrap();
+        assert_eq!(record.fairlead.metadata, None, "all is known");
+        record.kubernetes.labels.unwrap()["app"].clone()
+    };
+    records(stored).iter().map(of).collect()
+}
+
+#[test]
+fn lesson_11_the_first_line_has_its_labels_though_it_was_written_before_they_came() {
+    let mut node = asking();
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.rounds(20);
+    assert_eq!(topics(&node), Vec::<String>::new(), "it waits in its file");
+    node.pods.set(pods::UID, pods::facts());
+    assert_eq!(labels(&node.finish()), ["api"; 2]);
+}
+
+#[test]
+fn lesson_11_without_the_api_server_the_first_line_says_whose_it_is() {
+    let mut node = asking();
+    node.pods.stand(Standing::Away);
     node.lines("0.log", 0, 1);
     node.start();
     let stored = node.finish();
@@ -229,31 +260,33 @@ fn lesson_11_and_14_the_first_line_says_whose_it_is_and_nobody_is_asked() {
 }
 
 #[test]
-fn lesson_12_lines_of_a_deleted_pod_still_say_whose_they_are_after_a_restart() {
-    let mut node = Node::new();
+fn lesson_12_lines_of_a_deleted_pod_keep_its_labels_after_a_restart_without_the_api_server() {
+    let mut node = asking();
+    node.pods.set(pods::UID, pods::facts());
     outage(&node);
     node.lines("0.log", 0, 2);
     node.start();
     node.rounds(2);
     remove_pod(&node, POD);
     node.rounds(2);
+    node.worker.as_mut().unwrap().commit();
     node.kill(0);
+    node.pods.forget(pods::UID);
+    node.pods.stand(Standing::Away);
     back(&node);
     node.start();
     let stored = node.finish();
-    assert_eq!(logs(&stored), expected(2));
-    for value in &stored {
-        let kubernetes = Record::parse(value).unwrap().kubernetes;
-        assert_eq!((&*kubernetes.namespace_name, &*kubernetes.pod_name), ("payments", "api-7d9f4-x2x"));
-    }
+    assert_eq!((logs(&stored), labels(&stored)), (expected(2), vec!["api".to_owned(); 2]));
 }
 
 #[test]
 fn lesson_13_a_pod_name_used_again_is_another_pod() {
-    let mut node = Node::new();
+    let mut node = asking();
     outage(&node);
     node.start();
     for uid in ["uid-1", "uid-2"] {
+        let labels = [("app".to_owned(), format!("db of {uid}"))].into();
+        node.pods.set(uid, PodFacts { labels, gone: true, ..pods::facts() });
         let pod = format!("payments_db-0_{uid}");
         write_to(&node, &format!("{pod}/db"), "0.log", &line(&format!("of {uid}")));
         node.rounds(2);
@@ -265,10 +298,30 @@ fn lesson_13_a_pod_name_used_again_is_another_pod() {
     let seen: BTreeSet<_> = stored
         .iter()
         .map(|value| Record::parse(value).unwrap())
-        .map(|record| (record.kubernetes.pod_id.to_string(), record.log.to_string(), record.fairlead.seq))
+        .map(|record| {
+            let label = record.kubernetes.labels.unwrap()["app"].clone();
+            (record.kubernetes.pod_id.to_string(), record.log.to_string(), record.fairlead.seq, label)
+        })
         .collect();
-    let of = |uid: &str| (uid.to_owned(), format!("of {uid}"), 0);
+    let of = |uid: &str| (uid.to_owned(), format!("of {uid}"), 0, format!("db of {uid}"));
     assert_eq!(seen, [of("uid-1"), of("uid-2")].into());
+}
+
+#[test]
+fn lesson_14_what_is_asked_does_not_depend_on_lines() {
+    let asked = |lines: usize| {
+        let mut node = asking();
+        node.pods.set(pods::UID, pods::facts());
+        node.start();
+        for written in 0..lines {
+            node.lines("0.log", written, 1);
+            node.rounds(1);
+        }
+        let asked = node.pods.asked();
+        assert_eq!(logs(&node.finish()), expected(lines));
+        asked
+    };
+    assert_eq!(asked(1), asked(200));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod lessons;
 mod model;
 mod mounts;
 mod notices;
+mod pods;
 mod rules;
 mod scale;
 
@@ -32,7 +33,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    enrich::NoPods,
+    enrich::{Pods, fake::FakePods},
     hold::FreeMin,
     pipeline::TooLong,
     produce::{
@@ -88,6 +89,7 @@ struct Node {
     _folder: TempDir,
     settings: Settings,
     topics: Arc<FakeTopics>,
+    pods: Arc<FakePods>,
     sink: Rc<RefCell<FakeSink>>,
     worker: Option<Worker>,
     /// What Kafka has of all routers so far.
@@ -123,6 +125,7 @@ impl Node {
             _folder: folder,
             settings,
             topics: Arc::default(),
+            pods: Arc::default(),
             sink,
             worker: None,
             stored: Vec::new(),
@@ -143,7 +146,7 @@ impl Node {
             pending,
             destinations: Arc::clone(&self.topics) as Arc<dyn Destinations>,
             broker_down: Box::new(|_| None),
-            pods: Arc::new(NoPods),
+            pods: Arc::clone(&self.pods) as Arc<dyn Pods>,
             metrics: Metrics::new().0,
             readiness: Readiness::new(),
             heartbeat: Liveness::new().heartbeat("worker", Duration::from_secs(60)),
@@ -178,6 +181,7 @@ impl Node {
     fn rounds(&mut self, count: usize) {
         let worker = self.worker.as_mut().unwrap();
         for _ in 0..count {
+            worker.take_news();
             worker.round();
             if worker.urgent {
                 worker.commit();
@@ -198,8 +202,10 @@ impl Node {
         let mut quiet = 0;
         while quiet < quiet_rounds {
             assert!(Instant::now() < deadline, "the worker does not come to rest: {:?}", worker.instances);
+            worker.take_news();
             let read = worker.round();
             let busy = read
+                || worker.pods.is_dirty()
                 || !worker.again.is_empty()
                 || !worker.dirty.is_empty()
                 || !worker.flying.is_empty()

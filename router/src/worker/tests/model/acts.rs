@@ -66,6 +66,12 @@ pub enum Act {
     OtherLimits(usize),
     /// Another `topics.template`.
     OtherTopics(bool),
+    /// The API server tells of a spot's pod, or of something that changed.
+    Facts { spot: usize, version: u8, whole: bool },
+    /// It knows nothing of the pod any more.
+    NoFacts { spot: usize },
+    /// It can be expected to answer, or cannot.
+    Answers(bool),
     /// As another `logs.partial_flush`: every fragment that waits has waited long enough.
     Flush,
 }
@@ -109,5 +115,10 @@ pub fn act() -> impl Strategy<Value = Act> {
         1 => (8_usize..40).prop_map(Act::OtherLimits),
         1 => any().prop_map(Act::OtherTopics),
     ];
-    prop_oneof![40 => files, 15 => kafka, 33 => router]
+    let api = prop_oneof![
+        4 => (spot(), 0_u8..4, any()).prop_map(|(spot, version, whole)| Act::Facts { spot, version, whole }),
+        1 => spot().prop_map(|spot| Act::NoFacts { spot }),
+        2 => any().prop_map(Act::Answers),
+    ];
+    prop_oneof![40 => files, 15 => kafka, 33 => router, 6 => api]
 }

@@ -67,6 +67,9 @@ impl Topic {
         prop_assert_eq!(&*sent.key, key.as_bytes());
         prop_assert_eq!(sent.topic.split_once('.').map(|(_, name)| name), Some(&*kubernetes.namespace_name));
         prop_assert!(source.starts_with(&format!("{}/{}/", kubernetes.pod_id, kubernetes.container_name)), "{source}");
+        if let Some(labels) = &kubernetes.labels {
+            prop_assert_eq!(labels["pod"].as_str(), &*kubernetes.pod_id, "another pod's labels");
+        }
         if let Some(notice) = record.fairlead.notice {
             let notice: Notice<'static> = serde_json::from_str(&notice.get().to_owned()).map(own).unwrap();
             self.notices.push(notice);

@@ -10,6 +10,7 @@ use fairlead_contract::record::Provenance;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::*;
+use crate::enrich::{ContainerFacts, PodFacts, Standing};
 use acts::{Act, act};
 use world::World;
 
@@ -54,6 +55,12 @@ impl Play {
             Act::DeletePod { spot, keep } => self.world.delete_pod(spot, keep),
             Act::DeleteFolder { spot } => self.world.delete_folder(spot),
             Act::Clock(seconds) => self.world.clock(seconds),
+            Act::Facts { spot, version, whole } => {
+                let facts = facts_of(&self.world, spot, version, whole);
+                self.node.pods.set(&self.world.uid(spot), facts);
+            }
+            Act::NoFacts { spot } => self.node.pods.forget(&self.world.uid(spot)),
+            Act::Answers(answers) => self.node.pods.stand(if answers { Standing::Known } else { Standing::Away }),
             Act::LoseLink(which) => {
                 let links = HeldFolder::open(&self.node.settings.state_dir).unwrap();
                 let list = links.list().unwrap();
@@ -204,6 +211,8 @@ impl Play {
     }
 
     fn settle(&mut self) {
+        // Whoever waits for facts waits in vain from here on.
+        self.node.pods.stand(Standing::Away);
         self.unpark();
         self.node.settle_for(3, Duration::ZERO, true);
         self.flush();
@@ -216,7 +225,8 @@ impl Play {
 }
 
 fn play(acts: &[Act], remove: bool, strict: bool) -> Result<(), TestCaseError> {
-    let node = Node::new();
+    let mut node = Node::new();
+    node.settings.metadata_wait = Duration::from_secs(3_600);
     let world = World::new(&node.settings.pods_dir);
     let mut play = Play { node, world, cuts: Vec::new(), killed: false, lost: (false, false), strict };
     play.node.start();
@@ -313,6 +323,20 @@ fn whatever_happens_no_line_is_lost_and_no_number_is_given_twice() {
                 acts.concat()
             );
         }
+    }
+}
+
+/// What the API server tells of a pod: its labels name it, and change with the version.
+fn facts_of(world: &World, spot: usize, version: u8, whole: bool) -> PodFacts {
+    let labels = [("pod".to_owned(), world.uid(spot)), ("version".to_owned(), version.to_string())];
+    let ids: BTreeMap<_, _> = (0..10).filter(|_| whole).map(|restart| (restart, format!("id-{restart}"))).collect();
+    let container = |name: &str| (name.to_owned(), ContainerFacts { image: None, ids: ids.clone() });
+    PodFacts {
+        namespace: world.namespace(spot).to_string(),
+        namespace_id: whole.then(|| "n".to_owned()),
+        labels: labels.into(),
+        containers: ["api", "side", "web"].map(container).into(),
+        ..PodFacts::default()
     }
 }
 

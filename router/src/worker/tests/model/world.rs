@@ -128,6 +128,12 @@ impl World {
         self.spots[spot].namespace
     }
 
+    /// The UID of a spot's pod.
+    pub fn uid(&self, spot: usize) -> String {
+        let pod = self.spots[spot].pod;
+        format!("uid-{pod}-{}", self.tenures[pod])
+    }
+
     fn pod_dir(&self, pod: usize) -> PathBuf {
         let (namespace, name) = PODS[pod];
         self.pods_dir.join(format!("{namespace}_{name}_uid-{pod}-{}", self.tenures[pod]))
