@@ -3,7 +3,7 @@ CARGO ?= cargo
 BUILD := $(CARGO) build --release --locked --workspace --all-targets
 TEST  := $(CARGO) test --release --locked --workspace --all-targets --no-fail-fast
 
-.PHONY: help deps build trial test soak bench lint
+.PHONY: help deps build trial test soak bench lint manifests
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ soak: build ## the long forms of the fault scenarios and of the model test; make
 
 bench: build ## the benchmarks, each as a ratio to a named baseline
 	$(CARGO) bench --profile release --locked --workspace --bench router_vs_librdkafka
+
+manifests: build ## writes deploy/manifests as the chart renders them
+	@target/release/render-manifests
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --all --check

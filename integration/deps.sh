@@ -4,14 +4,14 @@
 set -eu
 
 build="gcc g++ libc6-dev make pkg-config libssl-dev"
-tests="curl git conmon openjdk-17-jdk-headless maven chromium chromium-driver"
+tests="curl git openssl conmon openjdk-17-jdk-headless maven chromium chromium-driver prometheus docker-compose"
 
-# Go, for kube-apiserver, etcd and the kubelet's own rotation code: Debian's if it is new enough.
+# Go, for kube-apiserver, etcd, the kubelet's own rotation code and Helm: Debian's if it is new enough.
 if ! (go env GOVERSION || /usr/local/go/bin/go env GOVERSION) 2>/dev/null | grep -Eq '^go1\.(2[4-9]|[3-9][0-9])'; then
     if apt-cache policy golang-go 2>/dev/null | grep -Eq 'Candidate: 2:1\.(2[4-9]|[3-9][0-9])'; then
         tests="$tests golang-go"
     else
-        echo "Go 1.24 or newer is not here and not in Debian's packages: kube-apiserver and the kubelet's rotation are left out of the tests" >&2
+        echo "Go 1.24 or newer is not here and not in Debian's packages: kube-apiserver, the kubelet's rotation and Helm are left out of the tests" >&2
     fi
 fi
 
@@ -37,6 +37,8 @@ if [ "$(id -u)" = 0 ]; then
     apt-get update -q
     # shellcheck disable=SC2086
     apt-get install -q -y --no-install-recommends $needed $wanted
+    # Tests start a Prometheus of their own; the package's shall not run by itself.
+    case " $wanted" in *" prometheus "*) systemctl disable --now prometheus >/dev/null 2>&1 || true ;; esac
     exit 0
 fi
 

@@ -20,18 +20,27 @@ pub enum Component {
     KubeletRotation,
     /// etcd and kube-apiserver, built by Go.
     KubeApiServer,
+    /// Helm, built by Go.
+    Helm,
+    /// Prometheus and promtool.
+    Prometheus,
+    /// The command that reads compose files.
+    DockerCompose,
     /// File systems that tests mount.
     Mounts,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 6] = [
+    pub const ALL: [Component; 9] = [
         Component::ApacheKafka,
         Component::Conmon,
         Component::Chromium,
         Component::KubeletRotation,
         Component::KubeApiServer,
+        Component::Helm,
+        Component::Prometheus,
+        Component::DockerCompose,
         Component::Mounts,
     ];
 
@@ -47,6 +56,11 @@ impl Component {
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
             Component::KubeletRotation => Program::KubeletRotation.missing(),
             Component::KubeApiServer => Program::Etcd.missing().or_else(|| Program::ApiServer.missing()),
+            Component::Helm => crate::helm::missing(),
+            Component::Prometheus => {
+                not_on_path("prometheus", "prometheus").or_else(|| not_on_path("promtool", "prometheus"))
+            }
+            Component::DockerCompose => not_on_path("docker-compose", "docker-compose"),
             Component::Mounts => crate::mounts::missing(),
         }
     }
@@ -54,7 +68,9 @@ impl Component {
     /// What brings it to a machine that lacks it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Component::KubeletRotation | Component::KubeApiServer => "install Go; Debian's may be too old",
+            Component::KubeletRotation | Component::KubeApiServer | Component::Helm => {
+                "install Go; Debian's may be too old"
+            }
             Component::Mounts => "run as root",
             _ => "make deps installs it",
         }
@@ -94,6 +110,9 @@ impl fmt::Display for Component {
             Component::Chromium => "Chromium",
             Component::KubeletRotation => "the kubelet's rotation",
             Component::KubeApiServer => "kube-apiserver",
+            Component::Helm => "Helm",
+            Component::Prometheus => "Prometheus",
+            Component::DockerCompose => "docker-compose",
             Component::Mounts => "mounted file systems",
         })
     }

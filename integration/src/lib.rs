@@ -9,6 +9,7 @@
 pub mod child;
 pub mod component;
 pub mod folders;
+mod go;
 pub mod mounts;
 pub mod ports;
 pub mod proxy;
@@ -25,6 +26,8 @@ pub mod kubelet;
 pub mod kubernetes;
 pub mod steady;
 pub mod workload;
+
+pub mod helm;
 
 pub mod browser;
 pub mod follow;

@@ -33,6 +33,7 @@ pub struct Metrics {
     bytes_lost: Family<OfReason, Counter>,
     lines_in_hand: Family<OfNamespace, Gauge>,
     bytes_in_hand: Family<OfNamespace, Gauge>,
+    bytes_waiting: Family<OfNamespace, Gauge>,
     gaps_announced: Family<OfReason, Counter>,
     dead_letters: Family<OfReason, Counter>,
     parse_errors: Family<OfNamespace, Counter>,
@@ -53,6 +54,8 @@ pub struct Metrics {
     pub held_files: Gauge,
     /// Bytes of held files that only the router keeps: the kubelet's name is gone.
     pub held_bytes: Gauge,
+    /// The bound on them.
+    pub held_bytes_max: Gauge,
     /// Files that open descriptors hold because they cannot be linked.
     pub held_by_descriptor: Gauge,
     /// Bytes handed to the producer and not reported yet.
@@ -88,6 +91,8 @@ pub struct NamespaceMetrics {
     bytes_acknowledged: Counter,
     lines_in_hand: Gauge,
     bytes_in_hand: Gauge,
+    /// Bytes in log files that are not read yet.
+    pub bytes_waiting: Gauge,
     lines_throttled: Counter,
     bytes_throttled: Counter,
     lines_unparsable: Counter,
@@ -155,6 +160,7 @@ impl Metrics {
             bytes_acknowledged: self.bytes_acknowledged.get_or_create_owned(&label),
             lines_in_hand: self.lines_in_hand.get_or_create_owned(&label),
             bytes_in_hand: self.bytes_in_hand.get_or_create_owned(&label),
+            bytes_waiting: self.bytes_waiting.get_or_create_owned(&label),
             lines_throttled: self.lines_left_out.get_or_create_owned(&self.of_reason(namespace, "throttled")),
             bytes_throttled: self.bytes_left_out.get_or_create_owned(&self.of_reason(namespace, "throttled")),
             lines_unparsable: self.lines_lost.get_or_create_owned(&self.of_reason(namespace, "parse_errors")),
@@ -225,8 +231,9 @@ impl Metrics {
         ] {
             family.remove(&label);
         }
-        self.lines_in_hand.remove(&label);
-        self.bytes_in_hand.remove(&label);
+        for family in [&self.lines_in_hand, &self.bytes_in_hand, &self.bytes_waiting] {
+            family.remove(&label);
+        }
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
         for reason in reasons.into_iter().flatten() {
             let label = OfReason::new(namespace, reason);
@@ -266,6 +273,7 @@ impl Metrics {
         add.metric("bytes_lost", "Bytes of those lines in their files", &self.bytes_lost);
         add.metric("lines_in_hand", "Physical lines read and not yet accounted for", &self.lines_in_hand);
         add.metric("bytes_in_hand", "Bytes of those lines in their files", &self.bytes_in_hand);
+        add.metric("bytes_waiting", "Bytes in log files that are not read yet", &self.bytes_waiting);
         add.metric("dead_letters", "Records that their topic refused for good", &self.dead_letters);
         add.metric("gaps_announced", "Notices of lines that are lost or may be missing", &self.gaps_announced);
         add.metric("parse_errors", "Lines that the grammar does not take", &self.parse_errors);
@@ -279,6 +287,7 @@ impl Metrics {
         add.metric("metadata_left_out", "Heads without metadata for want of room", &self.metadata_left_out);
         add.metric("held_files", "Held files", &self.held_files);
         add.metric("held_bytes", "Bytes of held files that only the router keeps", &self.held_bytes);
+        add.metric("held_bytes_max", "The bound on them", &self.held_bytes_max);
         add.metric("held_by_descriptor", "Files held by descriptors", &self.held_by_descriptor);
         add.metric("in_flight_bytes", "Bytes handed to the producer and not reported yet", &self.in_flight_bytes);
         add.metric("open_files", "Open log files", &self.open_files);

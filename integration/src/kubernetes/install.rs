@@ -1,17 +1,14 @@
 //! Programs of the Go module `integration/kubernetes`, built once by Go into the cache.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::folders;
+use crate::{folders, go};
 
 /// The version of Kubernetes; must be what `kubernetes/go.mod` names; a test compares them.
 const VERSION: &str = "1.34.2";
-/// The oldest Go that builds it, as `go.mod` says: 1.24.
-const GO_MINOR_MIN: u32 = 24;
 
 /// A program of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +26,7 @@ impl Program {
     /// nothing, download included, etcd and the API server take five minutes on two cores, the rotation one more.
     pub(crate) fn path(self) -> Result<PathBuf> {
         let program = self.cached()?;
-        if program.is_file() {
-            return Ok(program);
-        }
-        let home = program.parent().context("the cache")?;
-        std::fs::create_dir_all(home).with_context(|| format!("make {}", home.display()))?;
-        let lock = File::create(home.join("lock")).context("the cache's lock")?;
-        lock.lock().context("lock the cache")?;
-        if !program.is_file() {
-            self.build(&program)?;
-        }
+        go::built(&program, |making| self.build(making))?;
         Ok(program)
     }
 
@@ -47,15 +35,7 @@ impl Program {
         if self.cached().is_ok_and(|program| program.is_file()) {
             return None;
         }
-        let needed = format!("Go 1.{GO_MINOR_MIN} or newer is needed once");
-        let Some(output) = go().args(["env", "GOVERSION"]).output().ok().filter(|out| out.status.success()) else {
-            return Some(format!("`go` is not on PATH; {needed}"));
-        };
-        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        match go_minor(&version) {
-            Some(minor) if minor >= GO_MINOR_MIN => None,
-            _ => Some(format!("`go` is {version}; {needed}")),
-        }
+        go::missing()
     }
 
     fn name(self) -> &'static str {
@@ -94,16 +74,14 @@ impl Program {
         Ok(folders::cache().join(format!("kubernetes-{VERSION}")).join(hash).join(self.name()))
     }
 
-    fn build(self, program: &Path) -> Result<()> {
-        // Under another name until it is whole.
-        let making = program.with_extension("making");
-        let mut command = go();
-        command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linked(), "-o"]).arg(&making);
+    fn build(self, making: &Path) -> Result<()> {
+        let mut command = go::command();
+        command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linked(), "-o"]).arg(making);
         command.arg(self.package()).current_dir(module()).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
         let output = command.output().context("run go build")?;
         let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
         ensure!(output.status.success(), "build {}: {}", self.name(), String::from_utf8_lossy(&said));
-        std::fs::rename(&making, program).context("put the program into the cache")
+        Ok(())
     }
 }
 
@@ -122,18 +100,6 @@ fn module() -> PathBuf {
     folders::repository().join("integration/kubernetes")
 }
 
-/// Go as PATH has it, else where Go's own archive puts it.
-fn go() -> Command {
-    const USUAL: &str = "/usr/local/go/bin/go";
-    let on_path = Command::new("go").arg("version").output().is_ok_and(|out| out.status.success());
-    Command::new(if on_path { "go" } else { USUAL })
-}
-
-/// The minor version in `go1.26.8`; all Go there is has the major version 1.
-fn go_minor(version: &str) -> Option<u32> {
-    version.strip_prefix("go1.")?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,16 +108,7 @@ mod tests {
     fn versions_are_those_that_go_is_told() {
         let text = std::fs::read_to_string(module().join("go.mod")).unwrap();
         assert!(text.contains(&format!("\tk8s.io/kubernetes v{VERSION}\n")), "{text}");
-        assert!(text.contains(&format!("\ngo 1.{GO_MINOR_MIN}.0\n")), "{text}");
+        assert!(text.contains(&format!("\ngo 1.{}.0\n", go::MINOR_MIN)), "{text}");
         assert!(linked().ends_with(".gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"), "{}", linked());
-    }
-
-    #[test]
-    fn reads_go_versions() {
-        let check = |text: &str, expected: Option<u32>| assert_eq!(go_minor(text), expected, "{text}");
-        check("go1.26.8", Some(26));
-        check("go1.24", Some(24));
-        check("go1.25rc1", Some(25));
-        check("devel +abc", None);
     }
 }

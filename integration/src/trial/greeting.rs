@@ -12,10 +12,12 @@ pub(super) fn print(out: &mut impl Write, layout: &Layout, gateway: &Program) ->
     for team in &layout.teams {
         tokens.push(gateway.ask(&["token", "mint", "--tenant", &team.name, "--ttl", "24h"])?);
     }
-    out.write_all(text(&layout.url(), &layout.teams, &tokens).as_bytes()).and_then(|()| out.flush()).context("print")
+    let text = text(&layout.url(), &layout.teams, &tokens) + "\nCtrl-C stops all of it.\n\n";
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("print")
 }
 
-fn text(url: &str, teams: &[Team], tokens: &[String]) -> String {
+/// What two teams are told.
+pub(super) fn text(url: &str, teams: &[Team], tokens: &[String]) -> String {
     let own = |team: usize| teams[team].namespaces[0].as_str();
     let curl = |flags: &str, team: usize, path: &str| {
         format!("curl -s{flags} -H 'Authorization: Bearer {}' '{url}{path}'\n", tokens[team])
@@ -36,7 +38,19 @@ fn text(url: &str, teams: &[Team], tokens: &[String]) -> String {
     text += "who am I, and what may I read:\n";
     text += &curl("", 0, "/v1/me");
     text += &curl("", 0, "/v1/namespaces");
-    text += "\nCtrl-C stops all of it.\n\n";
+    text
+}
+
+/// What whoever may read everything is told: these namespaces are there.
+pub(super) fn text_for_host(url: &str, namespaces: &[String], token: &str) -> String {
+    let curl = |flags: &str, path: &str| format!("curl -s{flags} -H 'Authorization: Bearer {token}' '{url}{path}'\n");
+    let mut text = format!("\nThe page: {url}/\n\nToken (paste it into the page; good for a day):\n{token}\n\n");
+    text += &format!("Namespaces: {}\n\nLines to paste. All of them:\n", namespaces.join(", "));
+    text += &curl("", "/v1/namespaces");
+    for namespace in namespaces.iter().take(5) {
+        text += &format!("{namespace} live, as text:\n");
+        text += &curl("N -H 'Accept: text/plain'", &format!("/v1/namespaces/{namespace}/logs?tail=10&follow=true"));
+    }
     text
 }
 

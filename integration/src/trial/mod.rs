@@ -4,8 +4,10 @@
 //! thing a newcomer needs to read. `KAFKA=host:port` uses a real broker, `LOGS=folder` this node's own containers,
 //! `DATA=folder` keeps what is otherwise removed on exit.
 
+mod docker_host;
 mod greeting;
 mod layout;
+pub mod parts;
 mod signals;
 mod status;
 

@@ -196,6 +196,19 @@ impl Epoch {
         self.files.iter().position(|file| file.state.place == place)
     }
 
+    /// Bytes of its files that are not read yet, by the sizes that their links have now. A compressed file counts as it lies on disk.
+    pub fn unread_bytes(&self, bytes_of: impl Fn(u32) -> u64) -> u64 {
+        if self.read_out {
+            return 0;
+        }
+        let left = self.files.iter().filter(|file| file.state.place >= self.cursor.file);
+        left.map(|file| {
+            let read = if file.state.place == self.cursor.file { self.cursor.offset } else { 0 };
+            bytes_of(file.state.link).saturating_sub(read)
+        })
+        .sum()
+    }
+
     /// Whether a link is durably done with here: all of it is acknowledged, or it is not one of this epoch's.
     pub fn is_past(&self, link: u32) -> bool {
         self.files

@@ -18,6 +18,7 @@ mod recover;
 mod scan;
 mod settle;
 mod turn;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -224,6 +225,7 @@ pub struct Worker {
     scanned_at: Instant,
     ticked_at: Instant,
     reported_at: Instant,
+    waiting_measured_at: Instant,
     complaints: ThrottleBy<String>,
 }
 
@@ -268,6 +270,7 @@ impl Worker {
             scanned_at: now,
             ticked_at: now,
             reported_at: now,
+            waiting_measured_at: now,
             complaints: ThrottleBy::new(Duration::from_secs(10), 1_024),
             settings,
             parts,
@@ -284,6 +287,7 @@ impl Worker {
         worker.place_orphans();
         worker.forget_pods();
         worker.commit();
+        worker.parts.metrics.held_bytes_max.set(worker.settings.budget.bytes_max.cast_signed());
         worker.report();
         worker.parts.readiness.clear("start");
         info!(instances = worker.instances.len(), watched = worker.watcher.len(), "reading container logs");
@@ -358,6 +362,7 @@ impl Worker {
                 self.reported_at = now;
                 let held_bytes = self.keep_budget();
                 self.parts.metrics.held_bytes.set(held_bytes as i64);
+                self.measure_waiting_if_due(now);
                 self.report();
             }
         }

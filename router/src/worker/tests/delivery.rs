@@ -78,6 +78,29 @@ fn a_topic_that_takes_too_little_is_parked_and_says_so() {
     assert_eq!(logs(&node.finish()), expected(3));
 }
 
+#[test]
+fn what_waits_to_be_read_is_measured() {
+    let mut node = Node::new();
+    let waits = |node: &mut Node| {
+        let worker = node.worker.as_mut().unwrap();
+        worker.measure_waiting();
+        worker.parts.metrics.namespace(&Namespace::parse("payments").unwrap()).bytes_waiting.get()
+    };
+    node.topics.set("logs.payments", TopicState::Unknown);
+    node.lines("0.log", 0, 100);
+    let bytes = |node: &Node, name: &str| fs::metadata(node.dir().join(name)).unwrap().len().cast_signed();
+    node.start();
+    node.rounds(20);
+    assert_eq!(waits(&mut node), bytes(&node, "0.log"));
+    node.rotate("T1");
+    node.lines("0.log", 100, 100);
+    node.rounds(20);
+    assert_eq!(waits(&mut node), bytes(&node, "0.log.T1") + bytes(&node, "0.log"), "also of a file that is rotated");
+    node.topics.set("logs.payments", TopicState::Ready { partitions: 1 });
+    node.settle();
+    assert_eq!(waits(&mut node), 0);
+}
+
 /// Another namespace's container on the node.
 fn write_shop(node: &Node, line: &str) {
     let folder = node.settings.pods_dir.join("shop_web_uid-2/web");

@@ -1,0 +1,113 @@
+//! The files that the chart makes for the programs, held against the programs' own `check`.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use fairlead_integration::component::Component;
+use fairlead_integration::folders::{binary, scratch};
+use fairlead_integration::helm::documents;
+use fairlead_integration::identity::Issuer;
+use serde_json::Value;
+
+use super::Rendered;
+
+/// A program's file in its ConfigMap, read.
+pub fn file(rendered: &Rendered, program: &str) -> Value {
+    documents(&text(rendered, program)).unwrap().remove(0)
+}
+
+fn text(rendered: &Rendered, program: &str) -> String {
+    let map = rendered.one("ConfigMap", &format!("-{program}"));
+    map["data"][format!("{program}.yaml")].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn programs_find_their_files_well() {
+    if !Component::Helm.usable() {
+        return;
+    }
+    for rendered in Rendered::all() {
+        for program in ["router", "gateway"] {
+            let node = Mounted::new(&rendered, program);
+            let output = node.check(&text(&rendered, program));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                output.status.success() && summary.contains("the configuration is well"),
+                "{}: {program}: {said}",
+                rendered.set
+            );
+            // Docker's folder is mounted before the router reads it.
+            let warnings: Vec<&str> =
+                said.lines().filter(|line| !line.contains("logs.docker_containers_dir")).collect();
+            assert!(warnings.is_empty(), "{}: {program}: {warnings:?}", rendered.set);
+        }
+    }
+}
+
+#[test]
+fn a_fault_in_the_values_is_named_by_the_program() {
+    if !Component::Helm.usable() {
+        return;
+    }
+    let arguments = ["--set".to_owned(), "config.topics.rules[0].topic=fairlead.{namespace}".to_owned()];
+    let rendered = Rendered { set: "faulty", objects: fairlead_integration::helm::objects(&arguments).unwrap() };
+    for program in ["router", "gateway"] {
+        let output = Mounted::new(&rendered, program).check(&text(&rendered, program));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("topics.rules[0]"), "{program}: {said}");
+    }
+}
+
+/// A pod's folders and variables, with the paths in the file led into a scratch folder.
+struct Mounted {
+    folder: tempfile::TempDir,
+    program: &'static str,
+    variables: Vec<String>,
+    writable: String,
+}
+
+impl Mounted {
+    fn new(rendered: &Rendered, program: &'static str) -> Mounted {
+        let folder = scratch("mounted").unwrap();
+        let spec = &rendered.pod(program)["spec"];
+        let variables = spec["containers"][0]["env"].as_array().into_iter().flatten();
+        let variables = variables.map(|variable| variable["name"].as_str().unwrap().to_owned()).collect();
+        let mounts = spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let writable = mounts.iter().find(|mount| mount["readOnly"] != true);
+        let writable = writable.map_or("/nowhere", |mount| mount["mountPath"].as_str().unwrap()).to_owned();
+        std::fs::create_dir_all(folder.path().join("node/pods")).unwrap();
+        for mount in mounts {
+            let path = mount["mountPath"].as_str().unwrap();
+            if let Some(name) = path.strip_prefix("/etc/fairlead/files/") {
+                fill(&folder.path().join("files").join(name));
+            }
+        }
+        Mounted { folder, program, variables, writable }
+    }
+
+    fn check(&self, text: &str) -> Output {
+        let place = |name: &str| self.folder.path().join(name).display().to_string();
+        let here = text.replace("/etc/fairlead/files", &place("files")).replace(&self.writable, &place("node"));
+        let path = self.folder.path().join(format!("{}.yaml", self.program));
+        std::fs::write(&path, here).unwrap();
+        let mut command = Command::new(binary(&format!("fairlead-{}", self.program)).unwrap());
+        command.arg("check").arg("--config").arg(&path);
+        for variable in &self.variables {
+            command.env(variable, "node-1");
+        }
+        command.output().unwrap()
+    }
+}
+
+/// Whatever a folder of key files may hold.
+fn fill(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("password"), "secret\n").unwrap();
+    Issuer::new("https://issuer.example", "key-1").unwrap().publish(&folder.join("jwks.json")).unwrap();
+    // As docs/operations.md makes them.
+    let make = "openssl genpkey -algorithm ed25519 -out local.key && openssl pkey -in local.key -pubout -out local.pub \
+                && openssl rand -base64 32 > cursor.key && openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.crt -subj /CN=ca";
+    let output = Command::new("sh").args(["-ec", make]).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
