@@ -1,7 +1,6 @@
 //! Programs of the Go module `integration/kubernetes`, built once by Go into the cache.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
