@@ -85,7 +85,12 @@ impl Component {
             Component::ApacheKafka => crate::kafka::prepare(),
             Component::KubeletRotation => Program::KubeletRotation.path().map(drop),
             Component::KubeApiServer => Program::Etcd.path().and_then(|_| Program::ApiServer.path()).map(drop),
-            Component::Chromium | Component::Conmon | Component::Mounts => Ok(()),
+            Component::Helm => crate::helm::prepare(),
+            Component::Chromium
+            | Component::Conmon
+            | Component::Prometheus
+            | Component::DockerCompose
+            | Component::Mounts => Ok(()),
         }
     }
 

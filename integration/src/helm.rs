@@ -18,6 +18,11 @@ pub(crate) fn missing() -> Option<String> {
     if cached().is_file() { None } else { go::missing() }
 }
 
+/// Builds it if the cache has none.
+pub(crate) fn prepare() -> Result<()> {
+    program().map(drop)
+}
+
 /// The chart.
 pub fn chart() -> PathBuf {
     folders::repository().join("deploy/charts/fairlead")
