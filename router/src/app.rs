@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::{Config, Existing},
     enrich::NoPods,
+    discover::DockerDir,
     hold::ignore_lease_breaks,
     metrics::Metrics,
     pipeline::Limits,
@@ -156,6 +157,7 @@ fn work(
     let settings = Settings {
         node_name: config.node_name,
         pods_dir: config.logs.pods_dir,
+        docker_containers_dir: config.logs.docker_containers_dir.map(DockerDir::new),
         state_dir: config.state_dir,
         topics: config.topics,
         skip_existing: config.logs.existing == Existing::Skip,

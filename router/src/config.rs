@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -53,6 +53,8 @@ pub enum Existing {
 pub struct Logs {
     /// Where the kubelet keeps container logs.
     pub pods_dir: PathBuf,
+    /// Where Docker keeps its containers' files: the one folder that links among log files may lead to.
+    pub docker_containers_dir: Option<PathBuf>,
     /// What is done with files that are there at the first start.
     pub existing: Existing,
     /// A longer line is cut into chunks of so many bytes of content.
@@ -346,15 +348,13 @@ fn read_logs(reader: &mut Reader) -> Logs {
         }
         Err(error) => reader.warn(KEY, PODS_DIR, format!("cannot be used yet: {}", os_words(&error))),
     }
-    if reader.path("logs.docker_containers_dir").is_some() {
-        reader.warn("logs.docker_containers_dir", "", "Docker's own log files are not read by this version");
-    }
     let words = [("read", Existing::Read), ("skip", Existing::Skip)];
     let existing = reader.choice("logs.existing", &words).unwrap_or(Existing::Read);
     let record_bytes_max = reader.bytes("logs.record_bytes_max", 256..=16 << 20).unwrap_or(RECORD_BYTES);
     let milliseconds = Duration::from_millis;
     let words = [("chunk", TooLong::Chunk), ("truncate", TooLong::Truncate)];
     Logs {
+        docker_containers_dir: read_docker_dir(reader),
         too_long: reader.choice("logs.too_long", &words).unwrap_or_default(),
         pods_dir,
         existing,
@@ -364,6 +364,19 @@ fn read_logs(reader: &mut Reader) -> Logs {
             .duration("logs.rescan_interval", milliseconds(100)..=minutes(60))
             .unwrap_or(RESCAN_INTERVAL),
     }
+}
+
+fn read_docker_dir(reader: &mut Reader) -> Option<PathBuf> {
+    const KEY: &str = "logs.docker_containers_dir";
+    let path = reader.path(KEY)?;
+    if !path.is_absolute() {
+        reader.fault(KEY, "must begin with /, as the links to Docker's log files do");
+    } else if path.components().any(|component| component == Component::ParentDir) {
+        reader.fault(KEY, "must not have .. in it: it is compared with the links to Docker's log files");
+    } else if let Err(error) = fs::read_dir(&path) {
+        reader.warn(KEY, "", format!("cannot be used yet: {}", os_words(&error)));
+    }
+    Some(path)
 }
 
 fn read_budget(reader: &mut Reader) -> Budget {

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub held_bytes_max: Gauge,
     /// Files that open descriptors hold because they cannot be linked.
     pub held_by_descriptor: Gauge,
+    /// Links among log files that are not followed.
+    pub unfollowed_links: Gauge,
     /// Bytes handed to the producer and not reported yet.
     pub in_flight_bytes: Gauge,
     /// Open log files.
@@ -289,6 +291,7 @@ impl Metrics {
         add.metric("held_bytes", "Bytes of held files that only the router keeps", &self.held_bytes);
         add.metric("held_bytes_max", "The bound on them", &self.held_bytes_max);
         add.metric("held_by_descriptor", "Files held by descriptors", &self.held_by_descriptor);
+        add.metric("unfollowed_links", "Links among log files that are not followed", &self.unfollowed_links);
         add.metric("in_flight_bytes", "Bytes handed to the producer and not reported yet", &self.in_flight_bytes);
         add.metric("open_files", "Open log files", &self.open_files);
         add.metric("watched_directories", "Watched directories", &self.watched_directories);

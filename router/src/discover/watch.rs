@@ -54,6 +54,18 @@ pub struct DirChange {
     pub written: bool,
 }
 
+impl DirChange {
+    /// Whether names changed.
+    pub fn has_names(&self) -> bool {
+        !self.names.is_empty() || !self.docker.is_empty()
+    }
+
+    /// Takes out what is known of names.
+    pub fn take_names(&mut self) -> Self {
+        Self { names: std::mem::take(&mut self.names), docker: std::mem::take(&mut self.docker), written: false }
+    }
+}
+
 /// What a watched folder is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {

@@ -1,6 +1,6 @@
 //! What is not as it should be with links and the store is said, and ends by itself: where files cannot be linked, descriptors hold them.
 
-use std::{collections::BTreeSet, fs::File, io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use fairlead_service_kit::telemetry::field;
 use tracing::{info, warn};
@@ -8,7 +8,6 @@ use tracing::{info, warn};
 use super::Worker;
 use crate::{
     checkpoint::{InstanceKey, InstanceState},
-    discover::list_logs,
     hold::descriptor_state,
 };
 
@@ -77,8 +76,8 @@ impl Worker {
     ) -> BTreeSet<u32> {
         let mut links = links.clone();
         let Some(state) = state.filter(|state| !state.descriptors.is_empty()) else { return links };
-        let folder = self.settings.pods_dir.join(&key.pod_folder).join(&key.container);
-        let named = list_logs(&folder).unwrap_or_default();
+        let (id, named) = self.names_of(key);
+        let folder = self.folder(key);
         let guarded = |link| {
             let guards = state.epochs.iter().filter_map(|epoch| Some((epoch, epoch.guard.as_ref()?)));
             guards
@@ -91,22 +90,22 @@ impl Worker {
             if links.contains(&known.link) || !placed {
                 continue;
             }
-            let path = folder.join(&entry.name);
-            let found = File::open(&path).and_then(|file| descriptor_state(known.link, &file)).ok();
             // An inode number alone tells nothing: it is used again. Without a birth time the guard has to do.
-            let is_same = found.as_ref() == Some(known) && (known.born.is_some() || guarded(known.link));
-            if !is_same {
+            if known.born.is_none() && !guarded(known.link) {
                 continue;
             }
-            match self.held.take(&path, key, known.link) {
-                Ok(taken) if taken.stat.inode == entry.inode => {
+            match self.take(key, id.as_ref(), &entry.name, known.link) {
+                Ok(taken) => {
+                    let found = self.held.file(key, known.link).and_then(|file| descriptor_state(known.link, &file));
+                    if !found.is_ok_and(|found| found == *known) {
+                        self.let_go_of(key, known.link);
+                        continue;
+                    }
                     links.insert(known.link);
                     if let Some(error) = taken.without_link {
-                        self.not_linked(&path, &error);
+                        self.not_linked(&folder.join(&entry.name), &error);
                     }
                 }
-                // The name leads to another file by now.
-                Ok(_) => self.let_go_of(key, known.link),
                 Err(error) => {
                     warn!(source = %key, { field::ERROR } = %error, "cannot hold a log file again");
                 }

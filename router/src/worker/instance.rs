@@ -12,7 +12,7 @@ use super::owed::OwedNotice;
 use super::guilty::Guilty;
 use crate::{
     checkpoint::{EpochState, InstanceKey, InstanceState},
-    discover::{LogName, NameEvent},
+    discover::{DockerId, LogEntry, NameEvent},
     hold::HeldFolder,
     metrics::NamespaceMetrics,
     parse::Grammar,
@@ -50,6 +50,10 @@ pub struct Instance {
     pub is_elsewhere: bool,
     /// Where its lines go.
     pub topic: TopicName,
+    /// Whose files of Docker's are its own, if it is reached through a link.
+    pub docker: Option<DockerId>,
+    /// Whether its files had no lasting names when they were last looked at: then none is placed.
+    pub is_moving: bool,
     /// The number of its next link.
     pub next_link: u32,
     /// What is held.
@@ -65,7 +69,7 @@ pub struct Instance {
     /// Whether no file will follow: a higher restart count exists, or the folder is gone.
     pub ended: bool,
     /// All its names in the container's folder when that was last looked at, compressed files too.
-    pub names: Vec<LogName>,
+    pub names: Vec<LogEntry>,
     /// Whether held files of it were lost: what is held from now on may have been sent before.
     pub lost_links: bool,
     /// Whether the kubelet's folder still has files of it.
@@ -95,6 +99,8 @@ impl Instance {
             begun: false,
             is_elsewhere: false,
             topic,
+            docker: None,
+            is_moving: false,
             next_link: 0,
             links: BTreeMap::new(),
             unplaced: Vec::new(),

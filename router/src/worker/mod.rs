@@ -14,6 +14,7 @@ mod owed;
 mod parking;
 mod place;
 mod pods;
+mod reach;
 mod recover;
 mod scan;
 mod settle;
@@ -44,7 +45,7 @@ use tracing::{info, warn};
 
 use crate::{
     checkpoint::{InstanceKey, Store, StoreError},
-    discover::Watcher,
+    discover::{ContainerDir, DockerDir, Watcher},
     enrich::Pods,
     hold::{Budget, HeldFolder, HoldError},
     metrics::Metrics,
@@ -58,6 +59,7 @@ use instance::Instance;
 use lanes::Lanes;
 use parking::Parking;
 use pods::KnownPods;
+use reach::NotFollowed;
 
 /// What the worker is told.
 #[derive(Clone, Debug)]
@@ -66,6 +68,8 @@ pub struct Settings {
     pub node_name: String,
     /// The kubelet's pods folder.
     pub pods_dir: PathBuf,
+    /// The one folder that links in the pods folder are followed into.
+    pub docker_containers_dir: Option<DockerDir>,
     /// The state folder.
     pub state_dir: PathBuf,
     /// Namespace to topic.
@@ -217,6 +221,8 @@ pub struct Worker {
     unwatched: usize,
     /// Why files cannot be linked, if they cannot.
     not_linked: Option<String>,
+    /// The links that are not followed, by name.
+    unfollowed: BTreeMap<ContainerDir, BTreeMap<String, NotFollowed>>,
     /// Whether something waits for the next store.
     urgent: bool,
     stored_at: Instant,
@@ -264,6 +270,7 @@ impl Worker {
             unwatched: 0,
             state_lost: loaded.bad_lines > 0,
             not_linked: None,
+            unfollowed: BTreeMap::new(),
             urgent: false,
             stored_at: now,
             stored_all_at: now,

@@ -11,7 +11,8 @@ use super::Worker;
 use crate::{
     checkpoint::{EpochState, InstanceKey},
     discover::parse_log_name,
-    hold::{HeldFolder, NewFile, Order, order},
+    hold::{HeldFolder, NewFile, Order, order, rotations, shifted},
+    parse::{Grammar, docker},
     tail::{Epoch, Place, Positions, Source, StreamPosition},
 };
 
@@ -85,31 +86,41 @@ const FIRST_BYTES: usize = 64;
 impl Worker {
     /// Places the new files of an instance. With `skip`, an instance that is seen for the first time is read from its end.
     pub(super) fn place_new(&mut self, key: &InstanceKey, skip: bool) {
-        let Some(instance) = self.instances.get_mut(key) else { return };
-        let unplaced = std::mem::take(&mut instance.unplaced);
-        if unplaced.is_empty() {
-            return;
-        }
+        let Some(instance) = self.instances.get_mut(key).filter(|instance| !instance.is_moving) else { return };
+        let Some(grammar) = instance.unplaced.first().map(|link| instance.grammar_of(*link)) else { return };
+        let links = std::mem::take(&mut instance.unplaced);
+        // One epoch has one grammar.
+        let (unplaced, others): (Vec<_>, Vec<_>) =
+            links.into_iter().partition(|link| instance.grammar_of(*link) == grammar);
         let new: Vec<_> = unplaced
             .iter()
             .map(|link| NewFile {
                 link: *link,
                 name: instance.links.get(link).and_then(|link| link.name.clone()),
-                first_time: first_time(&self.held, key, *link),
+                first_time: first_time(&self.held, key, *link, grammar),
             })
             .collect();
         let events = std::mem::take(&mut instance.events);
         let gapless = std::mem::replace(&mut instance.gapless, true);
-        let last = instance.growing().and_then(|epoch| epoch.last_link());
+        let last = instance.growing().filter(|epoch| epoch.pipeline.grammar() == grammar);
+        let last = last.and_then(|epoch| epoch.last_link());
         let last_name = last.and_then(|link| instance.links.get(&link)).and_then(|link| link.name.clone());
         let is_first = instance.epochs.is_empty();
         // What was held, was lost and is held again may repeat what was sent: only an epoch that begins with it can mark it.
         let bytes_at_start = |link: &u32| instance.links.get(link).map_or(0, |link| link.bytes_at_start);
         let read_before = instance.lost_links && unplaced.iter().any(|link| bytes_at_start(link) > 0);
-        let mut order =
-            order(&new, last_name.as_deref(), &instance.names, key.restart, &events, gapless && last.is_some());
+        let gapless = gapless && last.is_some();
+        let mut order = match grammar {
+            Grammar::Cri => {
+                let names: Vec<_> = instance.names.iter().map(|entry| entry.log.clone()).collect();
+                order(&new, last_name.as_deref(), &names, key.restart, &events, gapless)
+            }
+            Grammar::Docker => {
+                shifted(&new, last_name.as_deref().and_then(rotations), key.restart, &events, gapless)
+            }
+        };
         if matches!(order, Order::Breaks(_)) && !(skip && is_first) {
-            order = self.fill_in(key, &new, last);
+            order = self.fill_in(key, grammar, &new, last);
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
         match order {
@@ -133,12 +144,16 @@ impl Worker {
                 let is_live =
                     |name: &Option<String>| name.as_deref().and_then(parse_log_name).is_some_and(|name| name.is_live());
                 let aside = is_live(&last_name) && !new.iter().any(|file| is_live(&file.name));
-                let mut state = Epoch::fresh(instance.topic.as_str(), instance.grammar_of(links[0]), &links, aside);
+                let mut state = Epoch::fresh(instance.topic.as_str(), grammar, &links, aside);
                 if skip && is_first {
                     self.start_at_end(key, &mut state);
                 }
                 self.begin(key, &state, reason);
             }
+        }
+        if !others.is_empty() {
+            self.instances.entry(key.clone()).and_modify(|instance| instance.unplaced = others);
+            self.place_new(key, skip);
         }
     }
 
@@ -201,13 +216,20 @@ pub(super) fn again_until(state: &EpochState, bytes_at_start: impl Fn(u32) -> u6
 }
 
 /// The stamp of a held file's first line.
-pub(super) fn first_time(held: &HeldFolder, key: &InstanceKey, link: u32) -> Option<(i64, u32)> {
+pub(super) fn first_time(held: &HeldFolder, key: &InstanceKey, link: u32, grammar: Grammar) -> Option<(i64, u32)> {
     let mut source = held.file(key, link).and_then(Source::new).ok()?;
+    let of = |time: Timestamp<'_>| (time.epoch_seconds(), time.nanoseconds());
+    if grammar == Grammar::Docker {
+        // The stamp stands at the end of the line.
+        let mut bytes = vec![0; docker::LINE_BYTES_MAX + 1];
+        let got = source.read_at(&mut bytes, 0).ok()?;
+        let end = memchr(b'\n', &bytes[..got])?;
+        return docker::parse(&bytes[..end], &mut Vec::new()).map(|line| of(line.time));
+    }
     let mut bytes = [0; FIRST_BYTES];
     let got = source.read_at(&mut bytes, 0).ok()?;
     let end = memchr(b' ', &bytes[..got])?;
-    let time = Timestamp::parse(&bytes[..end])?;
-    Some((time.epoch_seconds(), time.nanoseconds()))
+    Timestamp::parse(&bytes[..end]).map(of)
 }
 
 fn behind_last_newline(file: &File) -> u64 {

@@ -14,8 +14,8 @@ use super::{Instance, Worker, instance::Link};
 use crate::{
     checkpoint::InstanceKey,
     discover::{
-        ContainerDir, DirChange, LogEntry, NameEvent, WatchError, is_container_name, list_folders, list_logs,
-        parse_pod_folder,
+        ContainerDir, DirChange, DockerId, LogEntry, NameEvent, WatchError, is_container_name, list_folders,
+        list_logs_and_links, parse_pod_folder,
     },
     parse::Grammar,
     pipeline::Identity,
@@ -65,8 +65,8 @@ impl Worker {
             if change.written {
                 self.wake(&dir);
             }
-            if !change.names.is_empty() {
-                self.note_events(&dir, change.names);
+            if change.has_names() {
+                self.note_events(&dir, &change);
                 named.push(dir);
             }
         }
@@ -81,8 +81,8 @@ impl Worker {
         self.unwatched = 0;
         self.watcher.folders.clear();
         let changes = std::mem::take(&mut self.watcher.changes);
-        for (dir, DirChange { names, .. }) in changes {
-            self.note_events(&dir, names);
+        for (dir, change) in changes {
+            self.note_events(&dir, &change);
         }
         self.scan_pods(skip);
         self.parts.metrics.watched_directories.set(self.watcher.len() as i64);
@@ -113,6 +113,7 @@ impl Worker {
                 return;
             }
         };
+        self.unfollowed.retain(|dir, _| pods.binary_search(&dir.pod_folder).is_ok());
         let gone: Vec<_> =
             self.instances.keys().filter(|key| pods.binary_search(&key.pod_folder).is_err()).cloned().collect();
         for key in gone {
@@ -157,6 +158,8 @@ impl Worker {
                 return Vec::new();
             }
         };
+        let is_there = |dir: &ContainerDir| dir.pod_folder != folder || containers.binary_search(&dir.container).is_ok();
+        self.unfollowed.retain(|dir, _| is_there(dir));
         let first = InstanceKey { pod_folder: folder.to_owned(), container: String::new(), restart: 0 };
         let of_pod = self.instances.range(first..).map(|(key, _)| key).take_while(|key| key.pod_folder == folder);
         let gone: Vec<_> = of_pod.filter(|key| containers.binary_search(&key.container).is_err()).cloned().collect();
@@ -184,19 +187,15 @@ impl Worker {
             if self.watcher.overflowed {
                 self.distrust_events();
             }
-            dirs.clear();
-            for (dir, change) in &mut self.watcher.changes {
-                if !change.names.is_empty() {
-                    dirs.push(dir.clone());
-                }
+            let mut told = Vec::new();
+            for (dir, change) in self.watcher.changes.iter_mut().filter(|(_, change)| change.has_names()) {
+                told.push((dir.clone(), change.take_names()));
             }
-            if dirs.is_empty() {
+            if told.is_empty() {
                 break;
             }
-            for dir in &dirs {
-                let names = self.watcher.changes.get_mut(dir).map(|change| std::mem::take(&mut change.names));
-                self.note_events(dir, names.unwrap_or_default());
-            }
+            told.iter().for_each(|(dir, change)| self.note_events(dir, change));
+            dirs = told.into_iter().map(|(dir, _)| dir).collect();
         }
         for key in touched {
             self.place_new(&key, skip);
@@ -219,9 +218,10 @@ impl Worker {
         if let Err(error) = self.watcher.watch_container(&path, dir) {
             self.cannot_watch(&error);
         }
-        let entries = match list_logs(&path) {
-            Ok(entries) => entries,
+        let (entries, links) = match list_logs_and_links(&path) {
+            Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.unfollowed.remove(dir);
                 let gone: Vec<_> = self.instances_of(dir).map(|(key, _)| key.clone()).collect();
                 gone.iter().for_each(|key| self.end_instance(key));
                 return None;
@@ -236,61 +236,82 @@ impl Worker {
         for entry in entries {
             by_restart.entry(entry.log.restart).or_default().push(entry);
         }
-        let newest = by_restart.keys().next_back().copied();
-        self.forget_names(dir, &by_restart);
+        let linked = self.read_links(dir, &links);
+        let newest = by_restart.keys().chain(linked.keys()).max().copied();
+        self.forget_names(dir);
+        for (restart, id) in linked {
+            if by_restart.remove(&restart).is_some() {
+                let shown = path.display().to_string();
+                self.complain(&shown, |left_out| warn!({ field::FILE_PATH } = shown, restart, left_out, "ordinary log files beside a link to Docker's are not read"));
+            }
+            self.hold_docker(dir, restart, &id, touched);
+        }
         for (restart, entries) in by_restart {
             let key = InstanceKey { pod_folder: dir.pod_folder.clone(), container: dir.container.clone(), restart };
-            let raw: Vec<_> = entries.iter().filter(|entry| !entry.log.is_compressed()).collect();
-            if raw.is_empty() && !self.instances.contains_key(&key) {
-                continue;
-            }
-            let Some(instance) = self.instance(&key) else { continue };
-            instance.gapless &= was_watched;
-            instance.has_names = true;
-            instance.names = entries.iter().map(|entry| entry.log.clone()).collect();
-            for entry in raw {
-                self.hold(&key, entry, &path, touched);
-            }
-            if let Some(instance) = self.instances.get_mut(&key) {
-                for entry in entries.iter().filter(|entry| entry.log.is_compressed()) {
-                    if let Some(link) = instance.link_of(entry.inode).and_then(|link| instance.links.get_mut(&link)) {
-                        link.name = Some(entry.name.clone());
-                    }
-                }
-            }
-            // What could not be placed at the last look is tried again.
-            if self.instances.get(&key).is_some_and(|instance| !instance.unplaced.is_empty()) {
-                touched.insert(key);
-            }
+            self.hold_entries(&key, &entries, None, was_watched, touched);
         }
         self.settle_names(dir);
         self.forget_old_events(dir);
         newest
     }
 
+    /// Holds what is new among the files of an instance, and learns the names of what is held.
+    pub(super) fn hold_entries(
+        &mut self,
+        key: &InstanceKey,
+        entries: &[LogEntry],
+        docker: Option<&DockerId>,
+        was_watched: bool,
+        touched: &mut BTreeSet<InstanceKey>,
+    ) {
+        if entries.iter().all(|entry| entry.log.is_compressed()) && !self.instances.contains_key(key) {
+            return;
+        }
+        if self.instance(key).is_none() {
+            return;
+        }
+        self.reached_by(key, docker);
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        instance.gapless &= was_watched;
+        instance.has_names = !entries.is_empty();
+        instance.names = entries.to_vec();
+        instance.links.values_mut().for_each(|link| link.name = None);
+        for entry in entries.iter().filter(|entry| !entry.log.is_compressed()) {
+            self.hold(key, entry, touched);
+        }
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        for entry in entries.iter().filter(|entry| entry.log.is_compressed()) {
+            if let Some(link) = instance.link_of(entry.inode).and_then(|link| instance.links.get_mut(&link)) {
+                link.name = Some(entry.name.clone());
+            }
+        }
+        // What could not be placed at the last look is tried again.
+        if !instance.unplaced.is_empty() {
+            touched.insert(key.clone());
+        }
+    }
+
     /// Where the live file is the last one that is placed, all that was told so far is accounted for, and nothing can be missing.
     fn forget_old_events(&mut self, dir: &ContainerDir) {
-        let watched = self.watcher.is_watched(dir);
+        let is_watched = self.watcher.is_watched(dir);
+        let docker = self.instances_of(dir).filter_map(|(key, instance)| Some((key.restart, instance.docker.clone()?)));
+        let docker: Vec<_> = docker.collect();
+        let is_docker_watched = |(restart, id): &(u32, DockerId)| self.watcher.is_docker_watched(dir, *restart, id);
+        let docker: BTreeMap<_, _> = docker.iter().map(|of| (of.0, is_docker_watched(of))).collect();
         for (key, instance) in self.instances_of(dir) {
             let live = format!("{}.log", key.restart);
             let last = instance.growing().and_then(|epoch| epoch.last_link());
             let is_live =
                 last.and_then(|link| instance.links.get(&link)).is_some_and(|link| link.name.as_deref() == Some(&live));
-            if is_live && instance.unplaced.is_empty() {
+            if is_live && instance.unplaced.is_empty() && !instance.is_moving {
                 instance.events.clear();
-                instance.gapless = watched;
+                instance.gapless = docker.get(&key.restart).copied().unwrap_or(is_watched);
             }
         }
     }
 
     /// Holds one file, unless it is held already.
-    fn hold(
-        &mut self,
-        key: &InstanceKey,
-        entry: &LogEntry,
-        folder: &std::path::Path,
-        touched: &mut BTreeSet<InstanceKey>,
-    ) {
+    fn hold(&mut self, key: &InstanceKey, entry: &LogEntry, touched: &mut BTreeSet<InstanceKey>) {
         let Some(instance) = self.instances.get_mut(key) else { return };
         if let Some(number) = instance.link_of(entry.inode) {
             if let Some(link) = instance.links.get_mut(&number) {
@@ -307,9 +328,12 @@ impl Worker {
         }
         let number = instance.next_link;
         instance.next_link += 1;
-        let path = folder.join(&entry.name);
-        let taken = self.held.take(&path, key, number);
+        let id = instance.docker.clone();
+        let grammar = if id.is_some() { Grammar::Docker } else { Grammar::Cri };
+        let path = self.folder(key).join(&entry.name);
+        let taken = self.take(key, id.as_ref(), &entry.name, number);
         let stat = taken.as_ref().map(|taken| taken.stat);
+        let Some(instance) = self.instances.get_mut(key) else { return };
         match stat {
             Ok(stat) if instance.link_of(stat.inode).is_some() => {
                 // The name leads to another file by now, which is held already.
@@ -318,7 +342,7 @@ impl Worker {
             Ok(stat) => {
                 debug!({ field::FILE_PATH } = %path.display(), link = number, "holding log file");
                 let bytes_at_start = if instance.lost_links { stat.bytes } else { 0 };
-                let (name, grammar) = (Some(entry.name.clone()), Grammar::Cri);
+                let name = Some(entry.name.clone());
                 instance.links.insert(number, Link { inode: stat.inode, name, bytes_at_start, grammar });
                 instance.unplaced.push(number);
                 touched.insert(key.clone());
@@ -362,9 +386,10 @@ impl Worker {
     }
 
     /// Before names are learned anew, the old ones are forgotten.
-    fn forget_names(&mut self, dir: &ContainerDir, found: &BTreeMap<u32, Vec<LogEntry>>) {
-        for (key, instance) in self.instances_of(dir) {
-            instance.has_names = found.contains_key(&key.restart);
+    fn forget_names(&mut self, dir: &ContainerDir) {
+        for (_, instance) in self.instances_of(dir) {
+            instance.has_names = false;
+            instance.is_moving = false;
             instance.links.values_mut().for_each(|link| link.name = None);
         }
     }
@@ -414,13 +439,21 @@ impl Worker {
         self.instances.range_mut(bound(0)..=bound(u32::MAX))
     }
 
-    fn note_events(&mut self, dir: &ContainerDir, names: Vec<NameEvent>) {
-        for (_, instance) in self.instances_of(dir) {
+    fn note_events(&mut self, dir: &ContainerDir, change: &DirChange) {
+        for (key, instance) in self.instances_of(dir) {
+            // A link has names of its own, which say nothing of the file.
+            let names: Vec<&NameEvent> = match &instance.docker {
+                None => change.names.iter().collect(),
+                Some(_) => {
+                    let of_instance = change.docker.iter().filter(|(restart, _)| *restart == key.restart);
+                    of_instance.map(|(_, event)| event).collect()
+                }
+            };
             if instance.events.len() + names.len() > EVENTS_MAX {
                 instance.gapless = false;
                 instance.events.clear();
             }
-            instance.events.extend(names.iter().cloned());
+            instance.events.extend(names.into_iter().cloned());
         }
     }
 
@@ -433,7 +466,7 @@ impl Worker {
         }
     }
 
-    fn cannot_watch(&mut self, error: &WatchError) {
+    pub(super) fn cannot_watch(&mut self, error: &WatchError) {
         let (shown, source) = match error {
             WatchError::Add { source, .. } if source.kind() == io::ErrorKind::NotFound => return,
             WatchError::Add { path, source } => (path.display().to_string(), source),

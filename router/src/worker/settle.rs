@@ -225,6 +225,7 @@ impl Worker {
         self.parts.metrics.held_files.set(links as i64);
         self.report_descriptors();
         self.report_pods();
+        self.report_unfollowed();
     }
 
     /// Forgets namespaces that have had no instance for a while, so that those that come and go leave nothing behind.
@@ -298,6 +299,7 @@ impl Worker {
         }
         if self.instances.get(key).is_some_and(super::Instance::is_over) {
             if let Some(gone) = self.instances.remove(key) {
+                self.unwatch_docker(key, gone.docker.as_ref());
                 self.gone.insert(gone.identity.namespace, (gone.topic, Instant::now()));
                 self.forget_pod_of(key);
             }

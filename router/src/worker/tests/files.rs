@@ -9,15 +9,18 @@ use crate::{
 
 #[test]
 fn the_golden_files_become_the_golden_records() {
-    for name in ["plain", "bytes", "fragments", "complete", "partial"] {
+    for name in ["plain", "bytes", "fragments", "docker", "complete", "partial"] {
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../contract/examples/v1");
-        let mut node = Node::new();
+        let mut node = Node::with_docker();
         let known = [("complete", pods::facts()), ("partial", pods::partial_facts())];
         if let Some((_, facts)) = known.into_iter().find(|(known, _)| *known == name) {
             node.pods.stand(Standing::Known);
             node.pods.set(pods::UID, facts);
         }
-        node.write("0.log", &fs::read(examples.join(format!("{name}.cri"))).unwrap());
+        match fs::read(examples.join(format!("{name}.cri"))) {
+            Ok(log) => node.write("0.log", &log),
+            Err(_) => node.container(0).write_bytes(&fs::read(examples.join(format!("{name}.json"))).unwrap()),
+        }
         node.start();
         let stored = node.finish();
         let text = fs::read_to_string(examples.join(format!("{name}.ndjson"))).unwrap();

@@ -4,6 +4,7 @@ mod budget;
 mod delivery;
 mod descriptor;
 mod disk;
+mod docker;
 mod files;
 mod guilty;
 mod gzip;
@@ -104,6 +105,7 @@ impl Node {
         let settings = Settings {
             node_name: "node-3".to_owned(),
             pods_dir: folder.path().join("pods"),
+            docker_containers_dir: None,
             state_dir: folder.path().join("state"),
             topics: TopicMap::default(),
             skip_existing: false,
