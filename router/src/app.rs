@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, Existing},
-    enrich::NoPods,
     discover::DockerDir,
+    enrich::NoPods,
     hold::ignore_lease_breaks,
     metrics::Metrics,
     pipeline::Limits,

@@ -163,7 +163,10 @@ fn what_is_probably_not_meant_is_a_warning() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("logs.pods_dir = none: there is no such folder yet ("), "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.ends_with("router.yaml)")), "{warnings:?}");
-    assert!(warnings[1].starts_with("logs.docker_containers_dir = /nowhere/containers: cannot be used yet: "), "{warnings:?}");
+    assert!(
+        warnings[1].starts_with("logs.docker_containers_dir = /nowhere/containers: cannot be used yet: "),
+        "{warnings:?}"
+    );
     let summary =
         read(&folder, &format!("{LEAST}topics: {{rules: [{{regex: '^x-', exclude: true}}]}}\n")).unwrap().summary();
     assert!(

@@ -26,13 +26,7 @@ const COMPRESSED_FILES_MAX: usize = 1_000;
 impl Worker {
     /// Looks for compressed files among and before the new ones, and orders all of them. They follow the last known file if none can be missing;
     /// else what is there is read in the order of its stamps.
-    pub(super) fn fill_in(
-        &mut self,
-        key: &InstanceKey,
-        grammar: Grammar,
-        new: &[NewFile],
-        last: Option<u32>,
-    ) -> Order {
+    pub(super) fn fill_in(&mut self, key: &InstanceKey, grammar: Grammar, new: &[NewFile], last: Option<u32>) -> Order {
         let mut files = new.to_vec();
         let in_order = |files: &[NewFile]| match grammar {
             Grammar::Cri => Order::Breaks(by_first_time(files)),
@@ -102,7 +96,9 @@ impl Worker {
         instance.next_link += 1;
         // Docker gives a name to another file at each rotation.
         let is_other = grammar == Grammar::Docker && stat.inode != entry.inode;
-        if is_other || instance.link_of(stat.inode).is_some() || !self.held.file(key, number).is_ok_and(|file| is_compressed(&file))
+        if is_other
+            || instance.link_of(stat.inode).is_some()
+            || !self.held.file(key, number).is_ok_and(|file| is_compressed(&file))
         {
             self.let_go_of(key, number);
             return None;
@@ -110,10 +106,7 @@ impl Worker {
         // Whether it was read before a loss of state or a step of the clock is not known: it is marked as what may be a repeat.
         let bytes_at_start =
             if instance.epochs.is_empty() && !self.state_lost && !instance.lost_links { 0 } else { u64::MAX };
-        instance.links.insert(
-            number,
-            Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start, grammar },
-        );
+        instance.links.insert(number, Link { inode: stat.inode, name: Some(name.clone()), bytes_at_start, grammar });
         Some(NewFile { link: number, name: Some(name), first_time: first_time(&self.held, key, number, grammar) })
     }
 

@@ -115,9 +115,7 @@ impl Worker {
                 let names: Vec<_> = instance.names.iter().map(|entry| entry.log.clone()).collect();
                 order(&new, last_name.as_deref(), &names, key.restart, &events, gapless)
             }
-            Grammar::Docker => {
-                shifted(&new, last_name.as_deref().and_then(rotations), key.restart, &events, gapless)
-            }
+            Grammar::Docker => shifted(&new, last_name.as_deref().and_then(rotations), key.restart, &events, gapless),
         };
         if matches!(order, Order::Breaks(_)) && !(skip && is_first) {
             order = self.fill_in(key, grammar, &new, last);

@@ -56,7 +56,9 @@ impl Worker {
         let mut not_set_said =
             self.unfollowed.values().chain([&said]).flat_map(BTreeMap::values).any(|why| *why == NotFollowed::NotSet);
         for link in links {
-            let Some(why) = unfollowed.get(&link.name).filter(|why| said.get(&link.name) != Some(why)) else { continue };
+            let Some(why) = unfollowed.get(&link.name).filter(|why| said.get(&link.name) != Some(why)) else {
+                continue;
+            };
             if *why == NotFollowed::NotSet && std::mem::replace(&mut not_set_said, true) {
                 continue;
             }

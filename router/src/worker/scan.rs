@@ -158,7 +158,8 @@ impl Worker {
                 return Vec::new();
             }
         };
-        let is_there = |dir: &ContainerDir| dir.pod_folder != folder || containers.binary_search(&dir.container).is_ok();
+        let is_there =
+            |dir: &ContainerDir| dir.pod_folder != folder || containers.binary_search(&dir.container).is_ok();
         self.unfollowed.retain(|dir, _| is_there(dir));
         let first = InstanceKey { pod_folder: folder.to_owned(), container: String::new(), restart: 0 };
         let of_pod = self.instances.range(first..).map(|(key, _)| key).take_while(|key| key.pod_folder == folder);
@@ -242,7 +243,12 @@ impl Worker {
         for (restart, id) in linked {
             if by_restart.remove(&restart).is_some() {
                 let shown = path.display().to_string();
-                self.complain(&shown, |left_out| warn!({ field::FILE_PATH } = shown, restart, left_out, "ordinary log files beside a link to Docker's are not read"));
+                self.complain(&shown, |left_out| {
+                    warn!(
+                        { field::FILE_PATH } = shown,
+                        restart, left_out, "ordinary log files beside a link to Docker's are not read"
+                    )
+                });
             }
             self.hold_docker(dir, restart, &id, touched);
         }

@@ -44,8 +44,7 @@ impl Node {
         fs::create_dir_all(&folder).unwrap();
         fs::create_dir_all(self.dir()).unwrap();
         let link = self.dir().join(format!("{restart}.log"));
-        let container =
-            Container { link, folder, id, max_file: 100, compress: false, rotations: 0, lines: 0 };
+        let container = Container { link, folder, id, max_file: 100, compress: false, rotations: 0, lines: 0 };
         fs::write(container.file(""), "").unwrap();
         symlink(container.file(""), &container.link).unwrap();
         container
@@ -194,14 +193,19 @@ fn what_was_rotated_while_the_router_was_away_is_known_by_its_file_and_counted_b
                 container.write(2).rotate().write(2);
                 node.start();
                 node.settle();
-                if clean { node.stop() } else { node.kill(0) }
+                if clean {
+                    node.stop()
+                } else {
+                    node.kill(0)
+                }
                 container.write(1);
                 (0..rotations).for_each(|_| _ = container.rotate().write(2));
                 node.start();
                 let found = rows(&node.finish());
                 let numbers: Vec<_> = found.iter().map(|(source, seq, log, _)| (*source, *seq, log.as_str())).collect();
                 let texts: Vec<_> = (0..5 + rotations * 2).map(|line| format!("line {line}")).collect();
-                let expected: Vec<_> = texts.iter().enumerate().map(|(seq, log)| (0, seq as u64, log.as_str())).collect();
+                let expected: Vec<_> =
+                    texts.iter().enumerate().map(|(seq, log)| (0, seq as u64, log.as_str())).collect();
                 assert_eq!(numbers, expected, "clean {clean}, {rotations} rotations, linked {linked}");
             });
         }
@@ -318,7 +322,8 @@ fn pieces_are_joined_by_stream_and_across_rotation() {
         .collect();
     let (first, second) = ("2026-11-20T10:00:00.5Z", "2026-11-20T10:00:01.5Z");
     let row = |stream: &str, lines, bytes, time: &str| (stream.to_owned(), lines, bytes, time.to_owned());
-    let expected = [row("stderr", 2, 7, first), row("stdout", 3, 2 * piece.len() + 3, first), row("stdout", 1, 11, second)];
+    let expected =
+        [row("stderr", 2, 7, first), row("stdout", 3, 2 * piece.len() + 3, first), row("stdout", 1, 11, second)];
     assert_eq!(found, expected);
 }
 
@@ -376,7 +381,11 @@ fn a_restart_of_the_container_is_an_instance_of_its_own() {
         fs::remove_file(&first.link).unwrap();
         fs::remove_dir_all(&first.folder).unwrap();
         node.settle();
-        assert_eq!(node.worker.as_ref().unwrap().instances.len(), 1, "the first is told to be at its end, and forgotten");
+        assert_eq!(
+            node.worker.as_ref().unwrap().instances.len(),
+            1,
+            "the first is told to be at its end, and forgotten"
+        );
         second.rotate().write(1);
         let stored = node.finish();
         let of = |source: &str| {

@@ -40,7 +40,9 @@ fn a_link_that_leads_anywhere_else_is_not_followed_and_that_is_said() {
     check("by ..", true, &|_, container| {
         point(container, container.folder.join("..").join(&container.id).join(container.file("").file_name().unwrap()));
     });
-    check("relative", true, &|_, container| point(container, format!("../../../docker/{0}/{0}-json.log", container.id)));
+    check("relative", true, &|_, container| {
+        point(container, format!("../../../docker/{0}/{0}-json.log", container.id))
+    });
     check("to a rotated file", true, &|_, container| {
         fs::rename(container.file(""), container.file(".1")).unwrap();
         point(container, container.file(".1"));
