@@ -6,29 +6,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fairlead_integration::admin;
 use fairlead_integration::broker::{Broker, Kind};
 use fairlead_integration::component::Component;
-use fairlead_integration::consume::{OffsetWatch, read_topic};
+use fairlead_integration::consume::read_topic;
 use fairlead_integration::folders::{binary, scratch};
 use fairlead_integration::measure::capture;
-use fairlead_integration::measure::input::{Shape, prepare};
+use fairlead_integration::measure::delivery::{COMPRESSION, Delivery, LINGER_MS};
+use fairlead_integration::measure::input::{Shape, identities, prepare};
 use fairlead_integration::measure::runs::{Run, median, median_cpu, median_seconds};
-use fairlead_integration::ports::free_port;
-use fairlead_integration::process::Program;
-use fairlead_integration::settings::RouterSettings;
-use fairlead_integration::wait::wait_until;
 
 const RUNS: usize = 5;
 const TARGET: f64 = 3.0;
 const AIM: f64 = 1.4;
-/// The same for both sides.
-const COMPRESSION: &str = "lz4";
-const LINGER_MS: &str = "5";
-const DONE_WITHIN: Duration = Duration::from_secs(300);
 
 fn main() -> Result<()> {
     // `cargo test` runs benchmarks without this, only to see that they start.
@@ -39,14 +31,15 @@ fn main() -> Result<()> {
     let shape = Shape { namespaces: 4, containers: 5, lines, line_bytes: 300 };
     let folder = scratch("bench")?;
     let pods = folder.path().join("log/pods");
-    let (lines, bytes) = prepare(&pods, &shape)?;
+    let (lines, bytes) = prepare(&pods, &shape, &identities(&shape))?;
     println!("{lines} lines of {} B, {} containers in {} namespaces", bytes / lines, 20, shape.namespaces);
 
     let broker = Broker::started(Kind::ApacheKafka)?;
     let bootstrap = broker.bootstrap();
+    let delivery = Delivery { folder: folder.path(), pods: &pods, bootstrap: &bootstrap, shape: &shape, lines };
     // A first round warms the broker and gives the bytes that the baseline sends.
-    router(folder.path(), &pods, &bootstrap, "warm", &shape, lines)?;
-    let topics = topics("warm", &shape);
+    delivery.run("warm", &[])?;
+    let topics = shape.topics("warm");
     let stored = topics.iter().map(|topic| read_topic(&bootstrap, topic)).collect::<Result<Vec<_>>>()?;
     let record_bytes: usize = stored.iter().flatten().map(|record| record.value.len()).sum();
     println!(
@@ -64,10 +57,10 @@ fn main() -> Result<()> {
         "run", "router CPU s", "baseline CPU s", "ratio", "router s", "baseline s"
     );
     for run in 1..=RUNS {
-        let own = router(folder.path(), &pods, &bootstrap, &format!("r{run}"), &shape, lines)?;
-        remove(&bootstrap, &self::topics(&format!("r{run}"), &shape))?;
+        let own = delivery.run(&format!("r{run}"), &[])?;
+        remove(&bootstrap, &shape.topics(&format!("r{run}")))?;
         let bare = baseline(&records, &bootstrap, &format!("b{run}"), &shape)?;
-        remove(&bootstrap, &self::topics(&format!("b{run}"), &shape))?;
+        remove(&bootstrap, &shape.topics(&format!("b{run}")))?;
         print_row(&run.to_string(), own, bare);
         routers.push(own);
         baselines.push(bare);
@@ -96,49 +89,8 @@ fn print_row(name: &str, own: Run, bare: Run) {
     );
 }
 
-fn topics(prefix: &str, shape: &Shape) -> Vec<String> {
-    shape.names().iter().map(|namespace| format!("{prefix}.{namespace}")).collect()
-}
-
 fn remove(bootstrap: &str, topics: &[String]) -> Result<()> {
     admin::delete_topics(bootstrap, &topics.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// A router that has never seen these files, from its start until the last record is acknowledged.
-fn router(folder: &Path, pods: &Path, bootstrap: &str, prefix: &str, shape: &Shape, lines: u64) -> Result<Run> {
-    let settings = RouterSettings {
-        node_name: "node-1".to_owned(),
-        state_dir: folder.join("log").join(format!("state-{prefix}")),
-        pods_dir: pods.to_path_buf(),
-        bootstrap: bootstrap.to_owned(),
-        properties: vec![
-            ("compression.type".to_owned(), COMPRESSION.to_owned()),
-            ("linger.ms".to_owned(), LINGER_MS.to_owned()),
-        ],
-        kafka: Vec::new(),
-        kubernetes: Vec::new(),
-        hold: Vec::new(),
-        template: format!("{prefix}.{{namespace}}"),
-        partitions: 1,
-        admin_port: free_port(),
-        logs: Vec::new(),
-        extra: Vec::new(),
-    };
-    let topics = topics(prefix, shape);
-    let mut program = Program::router(&folder.join(prefix), &settings)?;
-    let watch = OffsetWatch::new(bootstrap)?;
-    let began = Instant::now();
-    program.start()?;
-    wait_until("all lines in Kafka", DONE_WITHIN, || {
-        let stored: i64 = topics.iter().map(|topic| watch.count(topic).unwrap_or(0)).sum();
-        u64::try_from(stored).is_ok_and(|stored| stored >= lines) || program.ended().is_some()
-    })
-    .with_context(|| program.log_tail())?;
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_seconds = program.child()?.cpu_seconds().with_context(|| program.log_tail())?;
-    program.terminate()?;
-    let _ = std::fs::remove_dir_all(&settings.state_dir);
-    Ok(Run { cpu_seconds, seconds })
 }
 
 /// librdkafka alone, from its first send until the last record is acknowledged.
@@ -149,7 +101,7 @@ fn baseline(records: &Path, bootstrap: &str, prefix: &str, shape: &Shape) -> Res
     command.args(["--property", &format!("linger.ms={LINGER_MS}")]);
     // As much in flight as the router allows itself; a larger queue only costs the caches.
     command.args(["--property", "queue.buffering.max.messages=0", "--property", "queue.buffering.max.kbytes=32768"]);
-    for topic in topics(prefix, shape) {
+    for topic in shape.topics(prefix) {
         admin::create_topic(bootstrap, &topic, 1, &[])?;
         command.args(["--topic", &topic]);
     }

@@ -108,6 +108,16 @@ impl Child {
     pub fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(&format!("/proc/{}/stat", self.pid()))
     }
+
+    /// Bytes of memory that are resident now.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+    }
 }
 
 impl Drop for Child {

@@ -135,7 +135,7 @@ fn kube_apiserver_knows_its_pods_and_keeps_them_over_a_restart() {
     cluster.kill().unwrap();
     cluster.start().unwrap();
     let stale = read("web-1").metadata.resource_version.unwrap();
-    pod.relabel(json!({"labels": {"app": "web", "tier": "front"}})).unwrap();
+    pod.relabel("tier", "front").unwrap();
     cluster.compact().unwrap();
     cluster.kill().unwrap();
     cluster.start().unwrap();

@@ -252,6 +252,8 @@ impl Cluster {
             // No controller makes the accounts that it would put into each pod.
             ("disable-admission-plugins", "ServiceAccount".to_owned()),
             ("allow-privileged", "true".to_owned()),
+            // Nobody reaches it as a service, least of all on loopback.
+            ("endpoint-reconciler-type", "none".to_owned()),
             ("audit-policy-file", place("audit-policy.yaml")),
             ("audit-log-path", place("audit.log")),
         ] {

@@ -32,6 +32,8 @@ pub struct NodePod {
     instances: BTreeMap<String, Instance>,
     /// Containers that were put into the running pod.
     debuggers: Vec<String>,
+    /// Labels that it had before.
+    before: Vec<BTreeMap<String, String>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,14 @@ impl Node {
         let what = format!("make pod {}/{}", plan.namespace, plan.name);
         let made = answer(what, pods.create(&PostParams::default(), &wanted))?;
         let uid = made.metadata.uid.context("a pod's UID")?;
-        Ok(NodePod { plan: plan.clone(), uid, pods, instances: BTreeMap::new(), debuggers: Vec::new() })
+        Ok(NodePod {
+            plan: plan.clone(),
+            uid,
+            pods,
+            instances: BTreeMap::new(),
+            debuggers: Vec::new(),
+            before: Vec::new(),
+        })
     }
 }
 
@@ -112,6 +121,7 @@ impl NodePod {
             pod: self.plan.name.clone(),
             uid: self.plan.hash().unwrap_or(&self.uid).to_owned(),
             labels: self.plan.labels.clone(),
+            labels_before: self.before.clone(),
             workload: self.plan.workload.clone(),
             images: self.plan.images(),
             ids: ids.collect(),
@@ -140,11 +150,26 @@ impl NodePod {
         Ok(())
     }
 
-    /// Changes labels and annotations: a merge patch of `metadata`.
+    /// Sets a label of the running pod.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub fn relabel(&self, metadata: Value) -> Result<()> {
+    pub fn relabel(&mut self, key: &str, value: &str) -> Result<()> {
+        self.patch_metadata(json!({"labels": {key: value}}))?;
+        self.before.push(self.plan.labels.clone());
+        self.plan.labels.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    /// Sets an annotation of the running pod, or takes it away.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn annotate(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.patch_metadata(json!({"annotations": {key: value}}))
+    }
+
+    fn patch_metadata(&self, metadata: Value) -> Result<()> {
         let patch = Patch::Merge(json!({"metadata": metadata}));
         let name = &self.plan.name;
         answer(format!("patch pod {name}"), self.pods.patch(name, &PatchParams::default(), &patch)).map(|_| ())

@@ -24,6 +24,8 @@ pub struct Truth {
     pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What they were before.
+    pub labels_before: Vec<BTreeMap<String, String>>,
     /// Kind and name of the workload that it belongs to.
     pub workload: Option<(String, String)>,
     /// The image of each container.
@@ -103,7 +105,9 @@ impl Told {
             check("pod_id", json!(truth.uid)),
             !container.is_empty() && said["host"].is_string(),
         ];
-        let labels = check("labels", json!(truth.labels)) || truth.labels.is_empty();
+        // What it was told last, or what was true before.
+        let before = truth.labels_before.iter().map(|labels| json!(labels)).find(|labels| *labels == said["labels"]);
+        let labels = check("labels", before.unwrap_or_else(|| json!(truth.labels))) || truth.labels.is_empty();
         let more = [
             check("namespace_id", json!(truth.namespace_id)),
             check("docker_id", json!(truth.ids.get(&run))),
@@ -153,6 +157,7 @@ mod tests {
             pod: "web-1".to_owned(),
             uid: "u1".to_owned(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            labels_before: vec![[("app".to_owned(), "old".to_owned())].into()],
             workload: Some(("Deployment".to_owned(), "web".to_owned())),
             images: [("app".to_owned(), "web:1".to_owned())].into(),
             ids: [(("app".to_owned(), 1), "c1".to_owned())].into(),
@@ -206,6 +211,7 @@ mod tests {
         );
         check(&|value| value["fairlead"]["metadata"] = json!("path"), (0, 1, 1, 1));
         check(&|value| value["kubernetes"]["labels"]["app"] = json!("api"), (1, 1, 0, 1));
+        check(&|value| value["kubernetes"]["labels"]["app"] = json!("old"), (1, 1, 0, 0));
         check(&|value| value["fairlead"]["source"] = json!("u1/app/0/e/1"), (1, 1, 0, 1));
         check(&|value| without(value, &["host"]), (1, 1, 0, 1));
         check(&|value| value["fairlead"]["notice"] = json!({"kind": "gap"}), (0, 0, 0, 0));

@@ -1,5 +1,6 @@
-//! What the benchmarks share: prepared input, captured records, and figures of several runs.
+//! What the benchmarks share: prepared input, a router that delivers it, captured records, and figures of several runs.
 
 pub mod capture;
+pub mod delivery;
 pub mod input;
 pub mod runs;
