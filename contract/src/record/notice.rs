@@ -63,8 +63,10 @@ pub enum LossReason {
     Damaged,
     /// Kafka takes no record of this size.
     TooLarge,
-    /// Kafka takes no such record.
+    /// Kafka takes no such record; it is among the dead letters.
     InvalidRecord,
+    /// Kafka takes no such record, and the topic of dead letters did not take it either.
+    NotKept,
     /// The namespace goes to another topic now; nothing is lost.
     TopicChanged,
     /// Lines are told apart by other rules now; nothing is lost.
@@ -85,6 +87,7 @@ impl LossReason {
             Self::Damaged => "damaged",
             Self::TooLarge => "too_large",
             Self::InvalidRecord => "invalid_record",
+            Self::NotKept => "not_kept",
             Self::TopicChanged => "topic_changed",
             Self::GrammarChanged => "grammar_changed",
         }
@@ -101,7 +104,8 @@ impl LossReason {
             Self::Excluded => "the namespace was excluded for a time",
             Self::Damaged => "a compressed log file is damaged",
             Self::TooLarge => "Kafka takes no record of this size",
-            Self::InvalidRecord => "Kafka refuses the record",
+            Self::InvalidRecord => "Kafka refuses the record; it is among the dead letters",
+            Self::NotKept => "Kafka refuses the record, and the topic of dead letters did not take it either",
             Self::TopicChanged => "the namespace goes to another topic now",
             Self::GrammarChanged => "lines are told apart by other rules now",
         }

@@ -77,6 +77,8 @@ pub struct Pipeline {
     leaving: [bool; 2],
     /// Records that begin before this place may repeat earlier ones.
     again_until: Place,
+    /// The stream whose line went in chunks last.
+    chunks_of: Option<Stream>,
 }
 
 impl Pipeline {
@@ -92,6 +94,7 @@ impl Pipeline {
             runs: [None, None, None],
             leaving: [false, false],
             again_until,
+            chunks_of: None,
         }
     }
 
@@ -136,6 +139,16 @@ impl Pipeline {
     /// The numbers of the next physical lines, by `fd`.
     pub fn next_numbers(&self) -> [u64; 3] {
         self.next.map(|count| count.lines)
+    }
+
+    /// The stream whose line went in chunks last.
+    pub fn chunks_of(&self) -> Option<Stream> {
+        self.chunks_of
+    }
+
+    /// What was read of each stream, by `fd`.
+    pub fn counts(&self) -> [Count; 3] {
+        self.next
     }
 
     /// What was read and is not behind these positions.
@@ -267,6 +280,32 @@ impl Pipeline {
         if seq + 1 - start >= RUN_LINES_MAX { self.end_run(fd, out) } else { Ok(()) }
     }
 
+    /// Announces the lines that got no record, where records are sent one at a time. Returns whether nothing was sent: if not, the next line
+    /// waits for the next read.
+    ///
+    /// # Errors
+    /// As [`Pipeline::line`].
+    #[cold]
+    pub fn end_runs_apart(&mut self, out: &mut Output<'_>) -> Result<bool, NotSent> {
+        self.end_runs(out)?;
+        Ok(out.made.records == 0)
+    }
+
+    /// Sends what has begun on a stream before the run ends, where records are sent one at a time. Returns whether nothing was sent: if not,
+    /// the end waits for the next read.
+    ///
+    /// # Errors
+    /// As [`Pipeline::line`].
+    #[cold]
+    pub fn flush_apart(&mut self, out: &mut Output<'_>) -> Result<bool, NotSent> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if out.made.records == 0 {
+                self.flush(stream, out)?;
+            }
+        }
+        Ok(out.made.records == 0)
+    }
+
     fn end_runs(&mut self, out: &mut Output<'_>) -> Result<(), NotSent> {
         (0..self.runs.len()).try_for_each(|fd| self.end_run(fd, out))
     }
@@ -368,6 +407,7 @@ impl Pipeline {
             let bytes = piece.content.len();
             send(&self.origin, &partial_line(partial, piece, stream, self.again_until), out)?;
             partial.chunk_sent(bytes);
+            self.chunks_of = Some(stream);
         }
         Ok(())
     }

@@ -292,7 +292,7 @@ fn what_must_hold_is_set_and_what_the_operator_says_wins_elsewhere() {
     let mut settings = Vec::new();
     for yaml in [
         "kafka: {bootstrap_servers: 'k:1'}",
-        "kafka: {bootstrap_servers: 'k:1', properties: {compression.codec: zstd, linger.ms: 50, max.in.flight: 1}}",
+        "kafka: {bootstrap_servers: 'k:1', properties: {compression.codec: zstd, linger.ms: 50, max.in.flight: 1, topic.metadata.propagation.max.ms: 9}}",
     ] {
         let mut reader = Source::from_parts("P", Path::new("p.yaml"), yaml, []).unwrap().reader();
         settings.push(producer_config(&KafkaSettings::read(&mut reader, Role::Producer).unwrap(), 32 << 20));
@@ -314,4 +314,5 @@ fn what_must_hold_is_set_and_what_the_operator_says_wins_elsewhere() {
     assert_eq!(of("compression.type"), [Some("lz4"), Some("zstd")]);
     assert_eq!(of("linger.ms"), [Some("5"), Some("50")]);
     assert_eq!(of("max.in.flight"), [Some("5"), Some("1")]);
+    assert_eq!(of("topic.metadata.propagation.max.ms"), [Some("3000"), Some("9")]);
 }

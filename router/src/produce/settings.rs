@@ -5,13 +5,17 @@ use rdkafka::config::ClientConfig;
 
 const CLIENT_ID: &str = "fairlead-router";
 /// Properties with a better default than librdkafka's; the operator's value wins.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("linger.ms", "5"),
     ("compression.type", "lz4"),
     ("max.in.flight", "5"),
     ("enable.metrics.push", "false"),
     // A broker answers one connection in order: a topic that is not answered holds up all others on it for so long.
     ("request.timeout.ms", "1000"),
+    // For so long after a topic appeared, brokers that do not know it are not believed, so that a new one may reach them all. With librdkafka's
+    // 30 s the records of a young topic that is deleted wait as long without a report, though somebody may have made it anew. A topic that is given
+    // up too early parks its namespaces until it is found ready: nothing is final.
+    ("topic.metadata.propagation.max.ms", "3000"),
 ];
 /// librdkafka's `batch.size` unless set.
 const BATCH_BYTES: u64 = 1_000_000;

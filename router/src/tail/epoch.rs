@@ -14,7 +14,7 @@ use crate::{
     pipeline::{Break, Pipeline},
 };
 
-use super::{Count, Place, Positions, Source, is_gzip, read::LongLine, seen::Seen};
+use super::{Count, Place, Positions, Source, StreamPosition, is_gzip, read::LongLine, seen::Seen};
 
 const GUARD_BYTES: u64 = 256;
 const EPOCH_ID_BYTES: usize = 10;
@@ -87,6 +87,8 @@ pub struct Epoch {
     pub careful: Option<Place>,
     /// Whether a record was refused since it last went back.
     pub suspect: bool,
+    /// Whether what is said at its end was refused, with nothing else in the read.
+    pub end_refused: bool,
     /// The positions of the latest entry in the ledger.
     pub(super) entered: Positions,
     pub(super) open: Option<(u32, Source)>,
@@ -120,6 +122,7 @@ impl Epoch {
             broken: state.broken.clone(),
             careful: None,
             suspect: false,
+            end_refused: false,
             entered: state.at,
             open: None,
             long: None,
@@ -282,6 +285,25 @@ impl Epoch {
     pub fn pass_over(&mut self, to: &Positions) {
         self.acknowledged = self.acknowledged.max(to);
         self.rewind();
+    }
+
+    /// Where the streams stand behind what a refused read was about: behind its lines, or, where it has none, behind what was read of the line
+    /// of which it holds pieces.
+    pub fn behind_refused(&self, after: Positions) -> Positions {
+        let Some(stream) = self.pipeline.chunks_of().filter(|_| after.counts() == self.acknowledged.counts()) else {
+            return after;
+        };
+        let (mut to, mut behind) = (after, self.cursor);
+        let mut count = self.pipeline.counts()[usize::from(stream.fd())];
+        if let Some(long) = self.long {
+            behind.offset = long.end + 1;
+            count += Count { lines: 1, bytes: behind.offset - long.start };
+            // No other stream has a line within it.
+            let start = Place { offset: long.start, ..behind };
+            to.0.iter_mut().filter(|stream| stream.place >= start).for_each(|stream| stream.place = behind);
+        }
+        to.0[usize::from(stream.fd())] = StreamPosition { place: behind, next: count.lines, bytes: count.bytes };
+        to
     }
 
     /// The file that is read now ends at this size for good, though it should go on: the run ends with it. Returns the files behind it.

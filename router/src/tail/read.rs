@@ -90,12 +90,12 @@ pub enum TailError {
 #[derive(Clone, Copy, Debug)]
 pub struct LongLine {
     /// Offset of its first byte.
-    start: u64,
-    stream: Stream,
+    pub(super) start: u64,
+    pub(super) stream: Stream,
     full: bool,
     wanted: bool,
     /// Offset of its newline.
-    end: u64,
+    pub(super) end: u64,
 }
 
 impl Epoch {
@@ -185,6 +185,9 @@ impl Epoch {
         let one_at_a_time = self.careful.is_some();
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
+            if one_at_a_time && !self.pipeline.end_runs_apart(out)? {
+                break;
+            }
             self.pipeline.line(self.cursor, &rest[..end], run.now, run.limits, out)?;
             self.cursor.offset += end as u64 + 1;
             rest = &rest[end + 1..];
@@ -290,8 +293,13 @@ impl Epoch {
         }
         if torn > 0 {
             self.pipeline.bad(self.cursor, torn, run.now, out)?;
+            self.cursor.offset = read_to;
         }
         self.pipeline.file_ended(self.cursor.file, complete, out)?;
+        if is_last && self.careful.is_some() && !self.pipeline.flush_apart(out)? {
+            self.awaits_store |= known.is_none();
+            return Ok(Step::Read);
+        }
         self.scanned = 0;
         self.open = None;
         if is_last {

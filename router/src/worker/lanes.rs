@@ -6,7 +6,7 @@
 //! the stuck records, the slow one. See `docs/adr/0014-two-lanes.md`.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,10 @@ use fairlead_contract::topic::TopicName;
 use fairlead_service_kit::telemetry::field;
 use tracing::{error, info, warn};
 
-use crate::produce::{Lane, Pending, ProduceError, Sink, Slot};
+use crate::{
+    checkpoint::InstanceKey,
+    produce::{Lane, Pending, ProduceError, Sink, Slot},
+};
 
 /// A topic is slow when nothing of it was acknowledged for so long while others overtook it.
 const STALL: Duration = Duration::from_millis(400);
@@ -65,6 +68,8 @@ struct Track {
     batch_bytes_max: Option<u64>,
     /// Bytes of a batch that it refused as too large, and when.
     too_large: Option<(u64, Instant)>,
+    /// Those of its containers whose records must be alone in their batch.
+    careful: BTreeSet<InstanceKey>,
 }
 
 /// Why a topic is on the slow lane.
@@ -103,9 +108,13 @@ impl Lanes {
         }
     }
 
-    /// The lane for a topic's next read; none while it has to wait: it moves, and something of it is in flight.
+    /// The lane for a topic's next read; none while it has to wait: it moves, or somebody's records must be alone, and something of it is in
+    /// flight.
     pub(super) fn choose(&mut self, topic: &TopicName, sink: &mut dyn Sink) -> Option<Lane> {
         let track = track_of(&mut self.topics, topic);
+        if !track.careful.is_empty() && !track.flying.is_empty() {
+            return None;
+        }
         let batch = track.batch_bytes_max.unwrap_or(u64::MAX);
         let is_slow = track.slow.is_some() || sink.batch_bytes_max(self.main) > batch;
         let fits = |lane: &Lane| sink.batch_bytes_max(*lane) <= batch;
@@ -148,10 +157,16 @@ impl Lanes {
         self.topics.get(topic)?.batch_bytes_max
     }
 
-    /// Kafka refused a batch of a topic as too large.
-    pub(super) fn too_large(&mut self, topic: &TopicName, now: Instant, sink: &dyn Sink) {
+    /// Kafka refused a batch of a topic as too large: one of a read in `slot`, unless that was refused before it was queued.
+    pub(super) fn too_large(&mut self, topic: &TopicName, slot: Option<Slot>, now: Instant, sink: &dyn Sink) {
         let of_lane = sink.batch_bytes_max(self.lane(topic));
         let track = track_of(&mut self.topics, topic);
+        let sent = track.flying.iter().find(|(flying, _)| Some(*flying) == slot).map(|(_, sent)| *sent);
+        if let (Some((_, known)), Some(sent)) = (track.too_large, sent)
+            && sent <= known
+        {
+            return; // it was on its way before the first of them was refused: that it is too large is known
+        }
         track.too_large = Some((track.batch_bytes_max.map_or(of_lane, |bytes| bytes.min(of_lane)), now));
         track.demote(now);
     }
@@ -185,6 +200,20 @@ impl Lanes {
         }
     }
 
+    /// Whether the records of a container must be alone in their batch: while those of any must, a topic has one read in flight.
+    pub(super) fn set_careful(&mut self, topic: &TopicName, key: &InstanceKey, careful: bool) {
+        if careful {
+            track_of(&mut self.topics, topic).careful.insert(key.clone());
+        } else if let Some(track) = self.topics.get_mut(topic) {
+            track.careful.remove(key);
+        }
+    }
+
+    /// Whether a topic has one read in flight at most.
+    pub(super) fn is_careful(&self, topic: &TopicName) -> bool {
+        self.topics.get(topic).is_some_and(|track| !track.careful.is_empty())
+    }
+
     /// Kafka refuses a topic: it is tried again on the slow lane.
     pub(super) fn demote(&mut self, topic: &TopicName, now: Instant) {
         track_of(&mut self.topics, topic).demote(now);
@@ -198,6 +227,12 @@ impl Lanes {
     /// Whether anything is in flight.
     pub(super) fn is_flying(&self) -> bool {
         self.topics.values().any(|track| !track.flying.is_empty())
+    }
+
+    /// Whether a topic on the slow lane takes records and is not slow.
+    #[cfg(test)]
+    pub(super) fn is_well(&self, topic: &TopicName) -> bool {
+        self.topics[topic].slow.is_some_and(|slow| slow.well_since.is_some())
     }
 
     /// For how long a topic has acknowledged nothing, if it is slow.

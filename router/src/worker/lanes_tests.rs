@@ -192,7 +192,7 @@ fn what_is_too_large_is_halved_unless_the_brokers_say_how_much_they_take() {
     for slot in 0..4 {
         bench.send("small", slot, 0);
         bench.acknowledge("small", slot, 0);
-        bench.lanes.too_large(&name, bench.start, &bench.sink);
+        bench.lanes.too_large(&name, Some(Slot(slot)), bench.start, &bench.sink);
         bench.lanes.set_batch_bytes_max(&name, None, bench.start);
         sizes.extend(bench.lanes.batch_bytes_max(&name));
     }
@@ -204,4 +204,40 @@ fn what_is_too_large_is_halved_unless_the_brokers_say_how_much_they_take() {
     assert_eq!(bench.lanes.batch_bytes_max(&name), Some(62_500));
     bench.lanes.set_batch_bytes_max(&name, Some(200_000), bench.start + GOOD_AFTER);
     assert_eq!(bench.lanes.batch_bytes_max(&name), Some(200_000));
+}
+
+#[test]
+fn what_was_on_its_way_when_a_batch_was_too_large_halves_nothing_more() {
+    let mut bench = Bench::new();
+    let name = topic("small");
+    let refuse = |bench: &mut Bench, slot, ms| {
+        let now = bench.at(ms);
+        bench.lanes.too_large(&name, slot, now, &bench.sink);
+        bench.lanes.set_batch_bytes_max(&name, None, now);
+        bench.lanes.batch_bytes_max(&name)
+    };
+    (0..4).for_each(|slot| bench.send("small", slot, 0));
+    let burst: Vec<_> = (0..4).map(|slot| refuse(&mut bench, Some(Slot(slot)), 10 + u64::from(slot))).collect();
+    assert_eq!(burst, [Some(500_000); 4]);
+    (0..4).for_each(|slot| bench.acknowledge("small", slot, 20));
+    bench.send("small", 4, 30);
+    assert_eq!(refuse(&mut bench, Some(Slot(4)), 40), Some(250_000));
+    // One that was never queued is of the size that is known.
+    assert_eq!(refuse(&mut bench, None, 50), Some(125_000));
+}
+
+#[test]
+fn while_a_record_must_be_alone_its_topic_has_one_read_in_flight() {
+    let mut bench = Bench::new();
+    let name = topic("refused");
+    let key = InstanceKey { pod_folder: "a_pod_uid".to_owned(), container: "c".to_owned(), restart: 0 };
+    bench.send("refused", 0, 0);
+    bench.lanes.set_careful(&name, &key, true);
+    assert_eq!(bench.choose("refused"), None);
+    assert!(bench.choose("well").is_some());
+    bench.acknowledge("refused", 0, 10);
+    bench.send("refused", 1, 20);
+    assert_eq!(bench.choose("refused"), None);
+    bench.lanes.set_careful(&name, &key, false);
+    bench.send("refused", 2, 30);
 }

@@ -319,14 +319,15 @@ impl Worker {
         self.look_at_pods();
         self.tick();
         self.commit_if_due();
-        let more = self.read_ready();
+        self.read_ready();
         self.parts.sink.poll(Duration::ZERO);
         self.settle();
         if self.lanes.watch(Instant::now(), &self.parts.pending, self.parts.sink.as_mut()) {
             self.fair.release(|hold| hold == Hold::Deliveries);
         }
         self.parts.metrics.in_flight_bytes.set(self.fair.in_flight_bytes() as i64);
-        more
+        // Asked last: what was settled may have taken something back.
+        self.may_read_on()
     }
 
     /// Waits until something happens: a file event, a delivery report, or the next thing that is due.
@@ -359,7 +360,10 @@ impl Worker {
         let now = Instant::now();
         if now >= self.again_at && !self.again.is_empty() {
             let due: Vec<_> = self.again.extract_if(.., |_, at| *at <= now).map(|(key, _)| key).collect();
-            due.iter().for_each(|key| self.queue(key));
+            for key in due {
+                self.let_go(&key); // a file that was still written to keeps its instance here
+                self.queue(&key);
+            }
             self.again_at = self.again.values().min().copied().unwrap_or(now);
         }
         if now.duration_since(self.ticked_at) >= IDLE_WAIT {

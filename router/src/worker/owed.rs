@@ -2,12 +2,16 @@
 
 use std::time::Instant;
 
-use fairlead_contract::record::{Notice, NoticeKind, partition_of};
+use fairlead_contract::{
+    namespace::Namespace,
+    record::{Notice, NoticeKind, partition_of},
+};
 use tracing::debug;
 
-use super::{Instance, Worker, turn::Next};
+use super::{Instance, Worker, guilty::Guilty, turn::Next};
 use crate::{
     checkpoint::{InstanceKey, Owed},
+    metrics::{Metrics, NamespaceMetrics},
     pipeline::Origin,
     produce::{SendResult, Slot},
     tail::{Count, Positions},
@@ -24,17 +28,28 @@ pub struct OwedNotice {
     /// Whether it may have been sent before.
     again: bool,
     in_flight: Option<(Slot, u64)>,
+    /// Whether it was refused, alone or beside others: it is sent alone.
+    pub suspect: bool,
 }
 
 impl OwedNotice {
     /// One that was not stored yet.
     pub fn new(owed: Owed, bytes_before: u64) -> Self {
-        Self { owed, bytes_before, stored: false, again: false, in_flight: None }
+        Self { owed, bytes_before, stored: false, again: false, in_flight: None, suspect: false }
     }
 
     /// One that was stored by an earlier router.
     pub fn recovered(owed: Owed) -> Self {
-        Self { owed, bytes_before: u64::MAX, stored: true, again: true, in_flight: None }
+        Self { owed, bytes_before: u64::MAX, stored: true, again: true, in_flight: None, suspect: false }
+    }
+
+    /// What it announces counts as lost from now on.
+    pub fn count_lost(&self, metrics: &Metrics, namespace: &Namespace, counters: &NamespaceMetrics) {
+        let lost = self.announces();
+        counters.take_from_hand(lost);
+        if let Some(reason) = self.owed.notice.reason.filter(|_| !lost.is_none()) {
+            metrics.lost(namespace, reason.as_str(), lost);
+        }
     }
 
     /// What it announces as lost, once Kafka has it.
@@ -118,6 +133,17 @@ impl Instance {
         waited
     }
 
+    /// A notice was not delivered because of some record in its batch. Returns whether one was sent in this slot; one that was sent alone is
+    /// guilty.
+    pub fn refuse_owed(&mut self, slot: Slot) -> bool {
+        let is_its = |owed: &&mut OwedNotice| owed.in_flight.is_some_and(|(flying, _)| flying == slot);
+        let Some(owed) = self.owed.iter_mut().find(is_its) else { return false };
+        if std::mem::replace(&mut owed.suspect, true) && self.guilty.is_none() {
+            self.guilty = Some(Guilty::of_notice(owed.owed.clone()));
+        }
+        true
+    }
+
     /// Lines that a notice would announce were delivered after all. Returns how many.
     pub fn narrow_owed(&mut self, epoch: &str, at: &Positions) -> Count {
         let mut delivered = Count::default();
@@ -168,6 +194,7 @@ impl Worker {
         let topic = instance.topic.clone();
         let Some(lane) = self.lanes.choose(&topic, self.parts.sink.as_mut()) else { return Next::Later };
         let takes = self.lanes.batch_bytes_max(&topic);
+        let alone = self.lanes.is_careful(&topic);
         let (epochs, host) = (&instance.epochs, &self.settings.node_name);
         for owed in &mut instance.owed {
             let before = epochs.iter().find(|epoch| epoch.id == owed.owed.epoch);
@@ -191,6 +218,9 @@ impl Worker {
                     self.lanes.sent(&topic, slot, Instant::now());
                     self.slots.insert(slot, key.clone());
                     self.flying.insert(key.clone());
+                    if alone {
+                        return Next::Sleep; // what becomes of it makes room for the next
+                    }
                 }
                 // It is tried again; a refusal shows on the topic's lines as well.
                 SendResult::Full | SendResult::Refused(_) | SendResult::Fatal => {
@@ -208,6 +238,7 @@ impl Worker {
         let (pending, metrics, free) = (&self.parts.pending, &self.parts.metrics, &mut self.free);
         let (namespace, counters) = (&instance.identity.namespace, &instance.counters);
         let (mut failed, mut settled) = (false, 0);
+        let mut reported = Vec::new();
         let before = instance.owed.len();
         instance.owed.retain_mut(|owed| {
             let Some((slot, bytes)) = owed.in_flight else { return true };
@@ -217,18 +248,19 @@ impl Worker {
             let arrived = pending.is_acknowledged(slot);
             pending.reset(slot);
             free.push(slot);
+            reported.push((slot, arrived));
             settled += bytes;
             if arrived {
-                let lost = owed.announces();
-                counters.take_from_hand(lost);
-                if let Some(reason) = owed.owed.notice.reason.filter(|_| !lost.is_none()) {
-                    metrics.lost(namespace, reason.as_str(), lost);
-                }
+                owed.count_lost(metrics, namespace, counters);
             } else {
                 (owed.in_flight, owed.again, failed) = (None, true, true);
             }
             !arrived
         });
+        let now = Instant::now();
+        for (slot, arrived) in reported {
+            self.lanes.settled(&instance.topic, slot, arrived, now);
+        }
         if instance.owed.len() != before {
             debug!(source = %key, notices = before - instance.owed.len(), "notices are acknowledged");
             self.dirty.insert(key.clone());

@@ -14,7 +14,8 @@ use super::{Hold, IDLE_WAIT, Worker, place::Reason, recover::late_epoch};
 use crate::{
     checkpoint::InstanceKey,
     hold::{Writers, writers},
-    produce::{Failure, FailureKind, Lane, Refusal},
+    pipeline::ends,
+    produce::{Failure, FailureKind, Lane, Refusal, Slot},
     tail::{Count, Positions, is_gzip},
 };
 
@@ -54,7 +55,7 @@ impl Worker {
             return;
         };
         let (mut changed, mut rewound, mut finished) = (false, false, false);
-        let mut delivered = Vec::new();
+        let (mut delivered, mut unsaid) = (Vec::new(), Vec::new());
         // Left out among lines that a release has passed over since.
         let mut left_out_before = Count::default();
         let mut ended = Vec::new();
@@ -81,6 +82,13 @@ impl Worker {
                 let was_abandoned = epoch.abandoned;
                 epoch.rewind();
                 rewound = true;
+                if std::mem::take(&mut epoch.end_refused) && !was_abandoned {
+                    // What is said at its end is sent apart, for as long as it takes.
+                    epoch.read_out = true;
+                    let at = epoch.acknowledged;
+                    let notices = ends(epoch.pipeline.origin(), &at.counts(), epoch.broken.as_ref());
+                    unsaid.push((epoch.id.clone(), epoch.partition, notices, at));
+                }
                 if was_abandoned {
                     warn!(source = %key, epoch = epoch.id, "records of a truncated file were not delivered and cannot be read again: they are lost");
                 }
@@ -127,6 +135,10 @@ impl Worker {
         if rewound || finished || (waits && (changed || settled_any)) {
             self.queue(key);
         }
+        for (epoch, partition, notices, at) in unsaid {
+            self.owe(key, &epoch, partition, notices, &at);
+        }
+        self.note_careful(key);
         for state in ended {
             let end = state.broken.clone();
             self.owe_end(
@@ -157,7 +169,7 @@ impl Worker {
         let (namespace, topic) = (instance.identity.namespace.clone(), instance.topic.clone());
         self.parts.metrics.delivery_failures(&namespace, failure.kind.as_str()).inc_by(u64::from(failure.records));
         match failure.kind {
-            FailureKind::Refused(Refusal::TooLarge) => self.too_large(&topic),
+            FailureKind::Refused(Refusal::TooLarge) => self.too_large(&topic, Some(failure.slot)),
             FailureKind::Refused(Refusal::InvalidRecord) if is_record => self.lanes.demote(&topic, Instant::now()),
             FailureKind::Refused(refusal) => self.park(&namespace, &topic, refusal, &failure.error),
             FailureKind::Retry => self.park(&namespace, &topic, Refusal::Unavailable, &failure.error),
@@ -166,8 +178,8 @@ impl Worker {
     }
 
     /// Kafka takes no batch of this size: how much it takes is looked up, and what goes back is sent in smaller ones, long lines in chunks.
-    pub(super) fn too_large(&mut self, topic: &TopicName) {
-        self.lanes.too_large(topic, Instant::now(), self.parts.sink.as_ref());
+    pub(super) fn too_large(&mut self, topic: &TopicName, slot: Option<Slot>) {
+        self.lanes.too_large(topic, slot, Instant::now(), self.parts.sink.as_ref());
         self.parts.destinations.forget(topic);
         let takes = self.lanes.batch_bytes_max(topic);
         self.complain(&topic.to_string(), |left_out| {
@@ -300,6 +312,7 @@ impl Worker {
         if self.instances.get(key).is_some_and(super::Instance::is_over) {
             if let Some(gone) = self.instances.remove(key) {
                 self.unwatch_docker(key, gone.docker.as_ref());
+                self.lanes.set_careful(&gone.topic, key, false);
                 self.gone.insert(gone.identity.namespace, (gone.topic, Instant::now()));
                 self.forget_pod_of(key);
             }

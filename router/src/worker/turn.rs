@@ -32,8 +32,8 @@ pub(super) enum Next {
 }
 
 impl Worker {
-    /// Gives instances that may have something to read a turn each. Returns whether there is more to do at once.
-    pub(super) fn read_ready(&mut self) -> bool {
+    /// Gives instances that may have something to read a turn each.
+    pub(super) fn read_ready(&mut self) {
         self.let_go_on();
         let mut reads = 0;
         for _ in 0..LOOKS_PER_ROUND_MAX {
@@ -41,13 +41,14 @@ impl Worker {
                 break;
             }
             if self.free.len() < TURNS_PER_ROUND_MAX {
-                // Deliveries make room, and wake the wait.
-                return false;
+                return; // deliveries make room, and wake the wait
             }
-            let Some(key) = self.fair.next() else { return false };
+            let Some(key) = self.fair.next() else { return };
             let Some(instance) = self.instances.get_mut(&key) else { continue };
             instance.queued = false;
-            match self.turn(&key) {
+            let turn = self.turn(&key);
+            self.note_careful(&key);
+            match turn {
                 Ok(Next::Sleep) => {}
                 Ok(Next::Later) => self.later(&key, IDLE_WAIT),
                 Ok(Next::Soon) => self.later(&key, ENDING_WAIT),
@@ -58,7 +59,11 @@ impl Worker {
                 Err(hold) => self.hold_back(key, hold),
             }
         }
-        !self.fair.is_idle()
+    }
+
+    /// Whether there is something to read at once.
+    pub(super) fn may_read_on(&self) -> bool {
+        !self.fair.is_idle() && self.free.len() >= TURNS_PER_ROUND_MAX
     }
 
     /// Puts an instance into the queue of those to be read.
@@ -163,7 +168,6 @@ impl Worker {
             epoch.step(context)
         };
         let Some((turn, slot)) = self.with_epoch(key, place, step) else { return Next::Sleep };
-        self.keep_alone(key, place, &turn.made);
         self.account(key, place, slot, &turn.made, turn.slot_used);
         if leave_out && let Some(instance) = self.instances.get(key) {
             // A rate is for what is sent.
@@ -206,6 +210,9 @@ impl Worker {
         }
         if instance.owes_before(&epoch.id) || !instance.may_go_on_carefully(place) {
             return Err(Next::Sleep);
+        }
+        if self.lanes.is_careful(&instance.topic) && !self.lanes.is_drained(&instance.topic) {
+            return Err(Next::Soon); // something was sent in this very turn
         }
         let Some(epoch) = instance.epochs.get_mut(place) else { return Err(Next::Sleep) };
         if let Some(takes) = self.lanes.batch_bytes_max(&instance.topic) {
@@ -286,6 +293,7 @@ impl Worker {
         if !slot_used {
             self.free.push(slot);
         }
+        self.keep_alone(key, place, made);
         let Some(instance) = self.instances.get(key) else { return };
         let namespace = &instance.identity.namespace;
         self.fair.charge(namespace, made.passed_bytes);
@@ -382,7 +390,7 @@ impl Worker {
         match failure {
             TailError::NotSent(NotSent::Refused(Refusal::TooLarge)) => {
                 epoch.ledger.fail(slot);
-                self.too_large(&topic);
+                self.too_large(&topic, None);
                 Next::Soon
             }
             TailError::NotSent(NotSent::Refused(refusal)) => {

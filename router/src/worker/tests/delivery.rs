@@ -210,6 +210,42 @@ fn a_dead_producer_is_made_anew() {
 }
 
 #[test]
+fn what_is_taken_back_is_read_again_at_once() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    node.start();
+    node.rounds(6);
+    assert_eq!(node.sink.borrow().queue.len(), 3);
+    assert!(!node.worker.as_mut().unwrap().round(), "nothing is left to read");
+    node.sink.borrow_mut().fail(3, FailureKind::Fatal, false);
+    assert!(node.worker.as_mut().unwrap().round(), "no wait for something else to happen");
+    assert_eq!(logs(&node.finish()), expected(3));
+}
+
+#[test]
+fn a_notice_that_is_not_delivered_shows_no_topic_as_well() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 1);
+    node.start();
+    node.settle();
+    node.stop();
+    node.settings.topics = TopicMap::new("all.{namespace}", &[]).unwrap();
+    node.start();
+    node.rounds(6);
+    let owed = std::mem::take(&mut node.sink.borrow_mut().queue);
+    assert!(owed.len() == 1 && is_notice(&owed[0].value));
+    node.sink.borrow_mut().queue = owed;
+    node.sink.borrow_mut().fail(1, FailureKind::Retry, false);
+    node.rounds(1);
+    let topic = TopicName::parse("all.payments").unwrap();
+    let is_well = |node: &Node| node.worker.as_ref().unwrap().lanes.is_well(&topic);
+    assert!(!is_well(&node));
+    node.settle();
+    assert!(is_well(&node));
+    node.stop();
+}
+
+#[test]
 fn fragments_join_across_rotation_and_are_flushed_when_the_container_ends() {
     let mut node = Node::new();
     node.write("0.log", format!("{TIME} stdout P one \n{TIME} stderr F between\n").as_bytes());

@@ -362,3 +362,26 @@ fn bytes_that_come_late_are_a_source_of_their_own() {
     let last = Record::parse(&stored[5]).unwrap().fairlead.seq;
     assert_eq!(last, 4, "the successor stays in its epoch");
 }
+
+#[test]
+fn a_file_that_is_still_written_to_is_let_go_when_its_writer_ends() {
+    let mut node = Node::new();
+    node.lines("0.log", 0, 3);
+    node.start();
+    node.settle();
+    node.rotate("T1");
+    node.settle();
+    let rotated = node.dir().join("0.log.T1");
+    let writer = OpenOptions::new().append(true).open(&rotated).unwrap();
+    fs::remove_file(&rotated).unwrap();
+    node.rounds(5);
+    assert_eq!(node.held(), 2, "its last bytes may be to come");
+    drop(writer);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.held() == 2 {
+        assert!(Instant::now() < deadline, "it is kept until everything is looked at again");
+        node.rounds(1);
+        node.worker.as_ref().unwrap().watcher.wait(None, Duration::from_millis(10));
+    }
+    assert_eq!(logs(&node.finish()), expected(3));
+}
