@@ -121,6 +121,24 @@ pub fn produce(bootstrap: &str, topic: &str, records: impl IntoIterator<Item = (
     producer.flush(ANSWER).context("all records acknowledged")
 }
 
+/// Sends as many records in a transaction and takes it back: they take up offsets and are read by nobody.
+///
+/// # Errors
+/// When the broker refuses or does not answer in time.
+pub fn produce_and_abort(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("transactional.id", topic).set("log_level", "2");
+    let producer: BaseProducer = config.create().context("a producer")?;
+    producer.init_transactions(ANSWER).context("begin with transactions")?;
+    producer.begin_transaction().context("begin a transaction")?;
+    for _ in 0..records {
+        let record = BaseRecord::<str, str>::to(topic).partition(0).payload("taken back");
+        producer.send(record).map_err(|(error, _)| error).with_context(|| format!("send to {topic}"))?;
+    }
+    producer.flush(ANSWER).context("all records acknowledged")?;
+    producer.abort_transaction(ANSWER).context("take a transaction back")
+}
+
 /// Do all brokers really take records? Makes a topic with a partition on each and has one record in each acknowledged by
 /// an idempotent producer, so that what a broker loads lazily after its start is loaded.
 ///

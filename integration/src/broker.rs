@@ -107,6 +107,14 @@ impl Broker {
         }
     }
 
+    /// Host and port for the router, which may differ from those of other clients.
+    pub fn entrance(&self) -> String {
+        match self {
+            Broker::ApacheKafka(kafka) => kafka.entrance(),
+            Broker::Tansu(tansu) => tansu.bootstrap(),
+        }
+    }
+
     /// Host and port for clients.
     pub fn bootstrap(&self) -> String {
         match self {

@@ -7,7 +7,7 @@ use fairlead_contract::record::{Chunk, Notice, Record};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{Header, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::generator::cri::Stream;
@@ -28,6 +28,8 @@ pub struct Stored {
     pub key: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,
+    /// Its headers, with text in them.
+    pub headers: Vec<(String, String)>,
 }
 
 /// What an audit looks at in a record.
@@ -143,6 +145,7 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Stored>> {
                 at_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().unwrap_or_default().to_vec(),
                 value: message.payload().unwrap_or_default().to_vec(),
+                headers: message.headers().map_or_else(Vec::new, |headers| headers.iter().map(text_of).collect()),
             }),
         }
     }
@@ -150,6 +153,10 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Stored>> {
     stored.retain(|record| record.offset < high(record.partition));
     stored.sort_by_key(|record| (record.partition, record.offset));
     Ok(stored)
+}
+
+fn text_of(header: Header<'_, &[u8]>) -> (String, String) {
+    (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
 }
 
 /// [`read_topic`], parsed.

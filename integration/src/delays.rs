@@ -144,7 +144,7 @@ fn read(consumer: &BaseConsumer, uid: &str, arrivals: &Sender<(u64, Instant)>, o
         let now = Instant::now();
         let value = message.payload().unwrap_or_default().to_vec();
         let (partition, offset) = (message.partition(), message.offset());
-        let stored = Stored { partition, offset, at_ms: 0, key: Vec::new(), value };
+        let stored = Stored { partition, offset, at_ms: 0, key: Vec::new(), value, headers: Vec::new() };
         let Ok(line) = Line::parse(&stored) else { continue };
         let number = line.log.get(..8).and_then(|digits| digits.parse().ok());
         if let (true, Some(number)) = (line.pod_uid == uid && line.notice.is_none(), number) {

@@ -114,7 +114,7 @@ impl Stage {
             node_name: "node-1".to_owned(),
             state_dir: logs.join("fairlead"),
             pods_dir: pods.clone(),
-            bootstrap: guarded.map_or_else(|| bootstrap.clone(), |(bootstrap, ..)| bootstrap),
+            bootstrap: guarded.map_or_else(|| broker.entrance(), |(bootstrap, ..)| bootstrap),
             properties: vec![("compression.type".to_owned(), "lz4".to_owned())],
             kafka: router_kafka,
             template: template.clone(),

@@ -6,9 +6,11 @@ mod java;
 mod node;
 mod rights;
 mod settings;
+mod validator;
 
 pub(crate) use install::{is_cached, prepare};
 pub use node::{Node, Slowed};
+pub use validator::Refuses;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -18,6 +20,7 @@ use crate::mounts::Mount;
 use crate::{admin, folders, ports};
 use java::Java;
 use settings::Ports;
+use validator::Validator;
 
 /// What a cluster is made of.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +32,20 @@ pub struct Shape {
     pub rights: bool,
     /// How large the first broker's disk is, in MiB, if it has one of its own.
     pub disk_mebibytes: Option<u32>,
+    /// What the proxy refuses that a single broker has in front of it, if it has one; instead of `rights`.
+    pub refuses: Option<Refuses>,
 }
 
 impl Default for Shape {
     fn default() -> Shape {
-        Shape { brokers: 1, rights: false, disk_mebibytes: None }
+        Shape { brokers: 1, rights: false, disk_mebibytes: None, refuses: None }
     }
 }
 
 /// A cluster with ports and data of its own.
 #[derive(Debug)]
 pub struct ApacheKafka {
+    validator: Option<Validator>,
     nodes: Vec<Node>,
     ports: Vec<Ports>,
     shape: Shape,
@@ -69,7 +75,7 @@ impl ApacheKafka {
         let controller = ports::free_port();
         let (mut nodes, mut all) = (Vec::new(), Vec::new());
         for id in 1..=shape.brokers {
-            let ports = Ports { plain: ports::free_port(), client: ports::free_port() };
+            let ports = Ports { plain: ports::free_port(), client: ports::free_port(), proxy: ports::free_port() };
             let disk = shape.disk_mebibytes.filter(|_| id == 1).map(Mount::memory).transpose()?;
             let text = settings::server(shape, id, ports, controller);
             nodes.push(Node::prepared(folder.path().join(id.to_string()), &java, &text, heap, disk)?);
@@ -81,7 +87,7 @@ impl ApacheKafka {
             let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.format(users))).collect();
             running.into_iter().try_for_each(|one| one.join().expect("formatting does not panic"))
         })?;
-        Ok(ApacheKafka { nodes, ports: all, shape: *shape, java, folder: folder })
+        Ok(ApacheKafka { validator: None, nodes, ports: all, shape: *shape, java, folder: folder })
     }
 
     /// Starts those of its processes that do not run, again on the same data and ports, and waits until a record is
@@ -92,6 +98,9 @@ impl ApacheKafka {
     pub fn start(&mut self) -> Result<()> {
         for node in &mut self.nodes {
             node.start()?;
+        }
+        if let (Some(refuses), Some(ports), None) = (self.shape.refuses, self.ports.first(), &self.validator) {
+            self.validator = Some(Validator::start(ports.proxy, ports.client, refuses)?);
         }
         self.wait_ready()
     }
@@ -125,6 +134,14 @@ impl ApacheKafka {
     /// Hosts and ports for clients, without any rights asked.
     pub fn bootstrap(&self) -> String {
         listed(self.ports.iter().map(|ports| ports.plain))
+    }
+
+    /// Hosts and ports for a producer: those of the proxy, where there is one.
+    pub fn entrance(&self) -> String {
+        match self.shape.refuses {
+            Some(_) => listed(self.ports.iter().map(|ports| ports.proxy)),
+            None => self.bootstrap(),
+        }
     }
 
     /// Makes `replicas` those of a topic's only partition; the first one soon becomes its leader.

@@ -9,8 +9,10 @@ use super::Shape;
 pub(super) struct Ports {
     /// Plaintext: for the harness, and between brokers.
     pub(super) plain: u16,
-    /// For clients that must say who they are.
+    /// For clients that must say who they are, and for those behind a proxy.
     pub(super) client: u16,
+    /// The proxy's.
+    pub(super) proxy: u16,
 }
 
 /// The text for broker `id` (from 1; the first is the controller too). `{data}` stands for its data folder.
@@ -20,7 +22,11 @@ pub(super) fn server(shape: &Shape, id: u32, ports: Ports, controller: u16) -> S
     if shape.rights {
         let _ = write!(listeners, ",CLIENT://127.0.0.1:{}", ports.client);
     }
-    let advertised = listeners.clone();
+    let mut advertised = listeners.clone();
+    if shape.refuses.is_some() {
+        let _ = write!(listeners, ",PROXIED://127.0.0.1:{}", ports.client);
+        let _ = write!(advertised, ",PROXIED://127.0.0.1:{}", ports.proxy);
+    }
     if first {
         let _ = write!(listeners, ",CONTROLLER://127.0.0.1:{controller}");
     }
@@ -31,7 +37,7 @@ pub(super) fn server(shape: &Shape, id: u32, ports: Ports, controller: u16) -> S
          controller.listener.names=CONTROLLER\n\
          listeners={listeners}\n\
          advertised.listeners={advertised}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CLIENT:SASL_PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          inter.broker.listener.name=PLAINTEXT\n\
          auto.create.topics.enable=false\n\
          offsets.topic.replication.factor=1\n\

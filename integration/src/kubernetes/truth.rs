@@ -176,7 +176,14 @@ mod tests {
         });
         change(&mut value);
         let at_ms = "2026-11-20T10:00:02Z".parse::<Timestamp>().unwrap().as_millisecond();
-        Stored { partition: 0, offset: 0, at_ms, key: Vec::new(), value: value.to_string().into_bytes() }
+        Stored {
+            partition: 0,
+            offset: 0,
+            at_ms,
+            key: Vec::new(),
+            value: value.to_string().into_bytes(),
+            headers: Vec::new(),
+        }
     }
 
     fn without(value: &mut Value, names: &[&str]) {

@@ -109,6 +109,7 @@ mod tests {
             at_ms: 0,
             key: key.as_bytes().to_vec(),
             value: value.as_bytes().to_vec(),
+            headers: Vec::new(),
         };
         write(&file, &[vec![stored(0, "a", "one"), stored(2, "", "two")], vec![stored(1, "b", "")]]).unwrap();
         let capture = Capture::load(&file).unwrap();

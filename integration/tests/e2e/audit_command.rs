@@ -1,7 +1,7 @@
 //! `fairlead-router audit` and `plan` on real Apache Kafka: two teams and a router that was killed are accounted for; a topic with a record taken
 //! out has a hole, by number and place; a compacted topic is refused.
 
-use fairlead_integration::admin::{create_topic, produce};
+use fairlead_integration::admin::{create_topic, produce, produce_and_abort};
 use fairlead_integration::broker::Kind;
 use fairlead_integration::consume::read_topic;
 use fairlead_integration::generator::Identity;
@@ -40,6 +40,7 @@ fn on_apache_kafka() {
     }
     all_is_accounted_for(&stage);
     a_record_taken_out_is_a_hole(&stage);
+    what_was_taken_back_is_no_hole(&stage);
     what_would_eat_lines_is_refused(&stage);
 }
 
@@ -85,6 +86,22 @@ fn a_record_taken_out_is_a_hole(stage: &Stage) {
     let hole = &with_hole[0]["holes"][0];
     assert_eq!((&with_hole[0]["source"], &hole["from"]), (&chosen["source"], &chosen["seq"]), "{report}");
     assert!(hole["before"]["offset"].is_number() && !hole["after"]["time"].as_str().unwrap().is_empty(), "{report}");
+}
+
+/// A log whose last offsets nobody can read ends where it ends.
+fn what_was_taken_back_is_no_hole(stage: &Stage) {
+    let bootstrap = stage.broker.bootstrap();
+    let stored = read_topic(&bootstrap, &stage.topic("shop")).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let copies: Vec<_> = stored.iter().map(|record| (0, text(&record.key), text(&record.value))).collect();
+    let (half, rest) = copies.split_at(copies.len() / 2);
+    create_topic(&bootstrap, "aborts.in.shop", 1, &[]).unwrap();
+    for part in [half, rest] {
+        produce(&bootstrap, "aborts.in.shop", part.to_vec()).unwrap();
+        produce_and_abort(&bootstrap, "aborts.in.shop", 10).unwrap();
+    }
+    let report = audit(stage, &["--topic", "aborts.in.shop"], 0);
+    assert_eq!(report["topics"][0]["summary"]["records"], stored.len(), "{report}");
 }
 
 fn what_would_eat_lines_is_refused(stage: &Stage) {

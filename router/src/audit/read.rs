@@ -16,7 +16,7 @@ use super::{AuditError, topic::Raw};
 
 /// librdkafka assigns nothing without a group's name; no group of this name is ever joined or written to.
 const GROUP: &str = "fairlead-router-audit";
-/// How long a question may take, and how long no record may come.
+/// How long a question may take, and how long no record may come although there should be some.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const POLL_WAIT: Duration = Duration::from_millis(200);
@@ -35,6 +35,7 @@ pub struct Span {
 /// A client that reads topics.
 pub struct Reader {
     consumer: BaseConsumer<Quiet>,
+    silence_max: Duration,
 }
 
 /// Says nothing: what matters comes as an error.
@@ -56,6 +57,20 @@ struct Lane {
     told_at: Option<i64>,
 }
 
+impl Lane {
+    /// Whether an end that is told now is believed. Before the end of the span, what is missing was compacted or taken back, or a replica that
+    /// lags has told it: it is believed when it is told twice at one place, and the leader did not deny it in between.
+    fn believes_end(&self) -> bool {
+        self.next >= self.span.to || self.told_at == Some(self.next)
+    }
+
+    /// Its leader says where it ends. If that is before the end of the span, records are gone that were there, or the leader is new and does
+    /// not know of them yet.
+    fn doubt(&mut self, leader_end: i64) {
+        self.told_at = (leader_end >= self.span.to).then_some(self.next);
+    }
+}
+
 impl Reader {
     /// Makes the client; it connects by itself.
     ///
@@ -73,7 +88,10 @@ impl Reader {
             .set("queued.max.messages.kbytes", "16384")
             .set("enable.metrics.push", "false");
         config.set_log_level(RDKafkaLogLevel::Emerg);
-        config.create_with_context(Quiet).map(|consumer| Self { consumer }).map_err(AuditError::Client)
+        config
+            .create_with_context(Quiet)
+            .map(|consumer| Self { consumer, silence_max: SILENCE_MAX })
+            .map_err(AuditError::Client)
     }
 
     /// What there is to read of a topic.
@@ -122,6 +140,9 @@ impl Reader {
         self.consumer.assign(&assignment).map_err(fail)?;
         let mut heard = Instant::now();
         while lanes.iter().any(|lane| !lane.done) {
+            if heard.elapsed() > self.silence_max {
+                return Err(AuditError::Silent { topic: topic.clone() });
+            }
             match self.consumer.poll(POLL_WAIT) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
@@ -142,26 +163,23 @@ impl Reader {
                     self.finish(topic, lane, lane.next >= lane.span.to);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    heard = Instant::now();
                     if let Some(lane) = lanes.iter_mut().find(|lane| lane.span.partition == partition && !lane.done) {
                         self.told_end(topic, lane).map_err(fail)?;
                     }
                 }
                 Some(Err(error)) => check(topic, error)?,
-                None if heard.elapsed() > SILENCE_MAX => return Err(AuditError::Silent { topic: topic.clone() }),
                 None => {}
             }
         }
         self.consumer.unassign().map_err(fail)
     }
 
-    /// A partition ends before its span does: what is missing there was compacted or aborted, or a replica that lags has told it. It is believed
-    /// when it is told twice at one place, after the leader was asked for the end in between.
+    /// A partition is told to end: if that is doubted, its leader is asked, and it is read again from there.
     fn told_end(&self, topic: &TopicName, lane: &mut Lane) -> Result<(), KafkaError> {
-        let believed = lane.next >= lane.span.to || lane.told_at == Some(lane.next);
+        let believed = lane.believes_end();
         if !believed {
             let (_, to) = self.consumer.fetch_watermarks(topic.as_str(), lane.span.partition, ANSWER_WAIT_MAX)?;
-            lane.told_at = (to >= lane.span.to).then_some(lane.next);
+            lane.doubt(to);
             self.consumer.seek(topic.as_str(), lane.span.partition, Offset::Offset(lane.next), ANSWER_WAIT_MAX)?;
         }
         self.finish(topic, lane, believed);
@@ -198,3 +216,7 @@ fn check(topic: &TopicName, source: KafkaError) -> Result<(), AuditError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

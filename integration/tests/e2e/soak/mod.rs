@@ -5,6 +5,7 @@ mod acl_removed;
 mod broker_disk_full;
 mod budget;
 mod conmon;
+mod dead_letters;
 mod disk;
 mod fairness_three_brokers;
 mod files;
