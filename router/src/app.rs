@@ -1,5 +1,5 @@
-//! The only place that builds the parts and joins them: one worker thread that does the work, a small runtime for signals and the admin port, and
-//! the topics thread.
+//! The only place that builds the parts and joins them: one worker thread that does the work, a small runtime for signals and the admin port, the
+//! topics thread, and the thread that asks the API server.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::{Config, Existing},
     discover::DockerDir,
-    enrich::NoPods,
+    enrich::{ApiPods, NoPods, Pods},
     hold::ignore_lease_breaks,
     metrics::Metrics,
     pipeline::Limits,
@@ -132,6 +132,7 @@ fn work(
 ) -> Outcome {
     let pending = Arc::new(Pending::new(Pending::SLOTS));
     let sink = KafkaSink::new(&config.kafka, config.in_flight_bytes_max, Arc::clone(&pending))?;
+    let pods = pods(&config, &metrics, &readiness)?;
     let topics = Arc::new(Topics::start(&config.kafka, config.create, Some(sink.refresher()))?);
     let asked = Arc::clone(&topics);
     let broker_down = move |trouble| {
@@ -149,7 +150,7 @@ fn work(
         pending,
         destinations: topics,
         broker_down: Box::new(broker_down),
-        pods: Arc::new(NoPods),
+        pods,
         metrics,
         readiness,
         heartbeat,
@@ -171,8 +172,16 @@ fn work(
         store_interval: config.store_interval,
         in_flight_bytes_max: config.in_flight_bytes_max,
         drain_max: config.shutdown_deadline,
-        metadata_wait: Duration::ZERO,
+        metadata_wait: config.kubernetes.metadata_wait,
     };
     let worker = Worker::start(settings, parts)?;
     Ok(worker.run(&|| stop.is_cancelled()))
+}
+
+/// The thread that asks the API server, or nobody.
+fn pods(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Result<Arc<dyn Pods>, AppError> {
+    let Some(access) = config.kubernetes.access.clone() else { return Ok(Arc::new(NoPods)) };
+    let (metrics, readiness) = (metrics.kubernetes.clone(), readiness.clone());
+    let pods = ApiPods::start(access, &config.kubernetes, &config.node_name, metrics, readiness);
+    Ok(Arc::new(pods.map_err(AppError::Start)?))
 }

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use crate::enrich::Kubernetes;
 use crate::hold::{Budget, FreeMin, Reach, reach};
 use crate::pipeline::TooLong;
 use fairlead_contract::namespace::Namespace;
@@ -90,6 +91,8 @@ pub struct Config {
     pub named: Vec<Namespace>,
     /// How missing topics are made.
     pub create: CreateTopics,
+    /// The `kubernetes` block.
+    pub kubernetes: Kubernetes,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_listen: SocketAddr,
     /// The `log` block.
@@ -205,6 +208,7 @@ impl Config {
         for topic in &self.topic_lines {
             line("", topic.clone());
         }
+        line("kubernetes", self.kubernetes.summary(&self.node_name));
         line("in flight", format!("at most {}", show_bytes(self.in_flight_bytes_max)));
         line("admin", format!("http://{}", self.admin_listen));
         text
@@ -226,10 +230,7 @@ impl Config {
             check_record_fits(reader, kafka, logs.record_bytes_max as u64);
         }
         let topics = topics::read(reader);
-        if reader.bool("kubernetes.enabled") == Some(true) {
-            let problem = "pod metadata from the API server is not part of this version: leave it out or say false";
-            reader.fault("kubernetes.enabled", problem);
-        }
+        let kubernetes = Kubernetes::read(reader, node_name.as_deref());
         let admin_listen = reader.address("admin.listen").unwrap_or(ADMIN_LISTEN);
         let log = telemetry::read(reader);
         let milliseconds = Duration::from_millis;
@@ -249,6 +250,7 @@ impl Config {
             named: named(&topics),
             topics: topics.map,
             create: topics.create,
+            kubernetes,
             admin_listen,
             log,
             store_interval,

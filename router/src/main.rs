@@ -41,6 +41,8 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
+    // The one provider of cryptography; it can only be there already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match CommandLine::parse().command {
         Command::Run(settings) => run(&settings),
         Command::Check(settings) => check(&settings),

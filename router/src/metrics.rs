@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::enrich::KubernetesMetrics;
 use crate::tail::Count;
 
 const PREFIX: &str = "fairlead_router";
@@ -80,6 +81,8 @@ pub struct Metrics {
     pub store_tight: Gauge,
     /// Producers made anew after a fatal error.
     pub producer_renewals: Counter,
+    /// What is asked of the API server.
+    pub kubernetes: KubernetesMetrics,
 }
 
 /// The counters of one namespace, to be kept by whoever raises them often.
@@ -302,6 +305,7 @@ impl Metrics {
         add.metric("store_errors", "Writes of positions that failed", &self.store_errors);
         add.metric("store_tight", "1 while positions are stored in room taken beforehand", &self.store_tight);
         add.metric("producer_renewals", "Producers made anew after a fatal error", &self.producer_renewals);
+        self.kubernetes.register(registry);
     }
 }
 
@@ -353,6 +357,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+    use crate::enrich::Standing;
 
     /// `name{labels} type` of every metric, as a scrape shows them.
     fn shown() -> BTreeSet<String> {
@@ -366,6 +371,10 @@ mod tests {
         metrics.delivery_failures(&namespace, "r");
         metrics.parked(&namespace, "r", true);
         metrics.first_read(Metadata::Complete);
+        metrics.kubernetes.requested("v", "r", "r");
+        metrics.kubernetes.error("r");
+        metrics.kubernetes.stand(Standing::Known);
+        metrics.kubernetes.pods(0, 0);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let kind_of = |sample: &str| {

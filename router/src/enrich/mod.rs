@@ -3,14 +3,38 @@
 //! Input: the API server. Output: [`PodFacts`], pruned before they are stored, keyed by the UID in the kubelet's path. Waiting for them, keeping them
 //! beside the positions and encoding them are the worker's; identity never comes from here.
 
+mod access;
+mod api;
+mod asks;
+mod client;
 #[cfg(test)]
 pub mod fake;
+mod meter;
+mod metrics;
+mod object;
+mod prune;
+mod settings;
+mod table;
+mod tenures;
+mod trouble;
+mod watch;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use fairlead_contract::record::Metadata;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    access::Access,
+    api::ApiPods,
+    metrics::KubernetesMetrics,
+    settings::{Kubernetes, Names},
+};
 pub use fairlead_contract::record::Owner;
 
 /// Where the worker asks what is known of a pod. Asking never blocks.
@@ -169,6 +193,13 @@ impl Pods for NoPods {
     fn namespaces(&self) -> Standing {
         Standing::Off
     }
+}
+
+/// A random time, shorter than this.
+fn spread(longest: Duration) -> Duration {
+    // The standard library's hashers begin with random keys.
+    let random = RandomState::new().hash_one(0u8) >> 11;
+    longest.mul_f64(random as f64 / (1u64 << 53) as f64)
 }
 
 #[cfg(test)]
