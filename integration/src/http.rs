@@ -51,6 +51,11 @@ impl Client {
         Client { base: base.to_owned(), token: None, http: connections() }
     }
 
+    /// The server's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The same with a bearer token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Client {

@@ -35,6 +35,7 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 pub mod process;
+pub mod prometheus;
 pub mod settings;
 
 pub mod audit;

@@ -105,11 +105,15 @@ fn rights_are_the_least_that_what_is_asked_needs() {
     let pods = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]});
     let namespaces = json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]});
 
-    let off = asked(&["router.config.kubernetes={\"enabled\":false}"]);
-    let on = asked(&["router.config.kubernetes={\"enabled\":true}"]);
+    let nodes = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]});
+
+    let off = asked(&["router.config.kubernetes.enabled=false"]);
+    let on = asked(&[]);
+    let labels = asked(&["router.config.kubernetes.node_labels=[\"topology.kubernetes.io/zone\"]"]);
     assert!(off.find("ClusterRole", "").is_none() && off.find("ClusterRoleBinding", "").is_none());
     assert_eq!(on.one("ClusterRole", "router")["rules"], json!([pods, namespaces]));
-    for (rendered, mounted) in [(&off, false), (&on, true)] {
+    assert_eq!(labels.one("ClusterRole", "router")["rules"], json!([pods, namespaces, nodes]));
+    for (rendered, mounted) in [(&off, false), (&on, true), (&labels, true)] {
         assert_eq!(rendered.pod("router")["spec"]["automountServiceAccountToken"], mounted);
         assert_eq!(rendered.pod("gateway")["spec"]["automountServiceAccountToken"], false);
         let accounts: Vec<&Value> =

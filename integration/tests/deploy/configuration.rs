@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use fairlead_integration::component::Component;
-use fairlead_integration::folders::{binary, scratch};
+use fairlead_integration::folders::{binary, repository, scratch};
 use fairlead_integration::helm::documents;
 use fairlead_integration::identity::Issuer;
 use serde_json::Value;
@@ -65,7 +65,14 @@ struct Mounted {
     program: &'static str,
     variables: Vec<String>,
     writable: String,
+    /// Whether its pods have the account's token.
+    asks: bool,
 }
+
+/// Whose server nobody asks.
+pub const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "it",
+    "clusters": [{"name": "it", "cluster": {"server": "https://10.0.0.1"}}], "users": [{"name": "it", "user": {"token": "t"}}],
+    "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]}"#;
 
 impl Mounted {
     fn new(rendered: &Rendered, program: &'static str) -> Mounted {
@@ -83,7 +90,8 @@ impl Mounted {
                 fill(&folder.path().join("files").join(name));
             }
         }
-        Mounted { folder, program, variables, writable }
+        let asks = spec["automountServiceAccountToken"] == true;
+        Mounted { folder, program, variables, writable, asks }
     }
 
     fn check(&self, text: &str) -> Output {
@@ -96,6 +104,12 @@ impl Mounted {
         for variable in &self.variables {
             command.env(variable, "node-1");
         }
+        if self.asks {
+            // In the place of the account's mounted folder, which is only in a pod.
+            let file = self.folder.path().join("kubeconfig");
+            std::fs::write(&file, KUBECONFIG).unwrap();
+            command.env("FAIRLEAD_ROUTER__KUBERNETES__KUBECONFIG_FILE", file);
+        }
         command.output().unwrap()
     }
 }
@@ -105,9 +119,13 @@ fn fill(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("password"), "secret\n").unwrap();
     Issuer::new("https://issuer.example", "key-1").unwrap().publish(&folder.join("jwks.json")).unwrap();
-    // As docs/operations.md makes them.
-    let make = "openssl genpkey -algorithm ed25519 -out local.key && openssl pkey -in local.key -pubout -out local.pub \
-                && openssl rand -base64 32 > cursor.key && openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.crt -subj /CN=ca";
-    let output = Command::new("sh").args(["-ec", make]).current_dir(folder).output().unwrap();
+    // As docs/operations.md makes them, and a certificate authority.
+    let documented = std::fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let block = documented.split("<!-- keys: begin").nth(1).unwrap().split("```").nth(1).unwrap();
+    let lines = format!(
+        "{}\nmv keys/* .\nopenssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.crt -subj /CN=ca",
+        block.trim_start_matches("sh")
+    );
+    let output = Command::new("sh").args(["-ec", &lines]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -2,9 +2,11 @@
 //! the compose file and the images.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod alerts;
 mod chart;
 mod configuration;
 mod manifests;
+mod metrics;
 mod pods;
 mod values;
 

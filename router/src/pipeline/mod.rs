@@ -345,6 +345,7 @@ impl Pipeline {
         let again = self.again_until > Place::default() && cursor <= self.again_until;
         for (_, notice) in ends(&self.origin, &self.next, end) {
             self.send_notice(&notice, again, out)?;
+            out.made.gaps += u64::from(notice.kind == NoticeKind::Gap && !again);
         }
         Ok(())
     }

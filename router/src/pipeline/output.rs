@@ -52,6 +52,8 @@ pub struct Made {
     pub bad: u64,
     /// Byte sequences that were not UTF-8.
     pub replaced: u64,
+    /// Notices that say for the first time that a run breaks off here.
+    pub gaps: u64,
     /// Where the latest bad line is.
     pub bad_at: Option<Place>,
 }

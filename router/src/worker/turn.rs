@@ -307,6 +307,11 @@ impl Worker {
         counters.take_in_hand(made.read);
         counters.parse_errors.inc_by(made.bad);
         counters.invalid_utf8.inc_by(made.replaced);
+        if made.gaps > 0
+            && let Some(broken) = instance.epochs.get(place).and_then(|epoch| epoch.broken.as_ref())
+        {
+            self.parts.metrics.gaps_announced(namespace, broken.reason.as_str()).inc_by(made.gaps);
+        }
         if let Some(at) = made.bad_at {
             let grammar = instance.epochs.get(place).map_or_else(Grammar::default, |epoch| epoch.pipeline.grammar());
             let file = instance.epochs.get(place).and_then(|epoch| epoch.file_at(at.file));

@@ -122,6 +122,10 @@ fn a_file_that_was_cut_short_is_a_gap() {
     node.settle();
     OpenOptions::new().write(true).open(node.dir().join("0.log")).unwrap().set_len(0).unwrap();
     node.lines("0.log", 5, 2);
+    node.settle();
+    let payments = Namespace::parse("payments").unwrap();
+    let counted = node.worker.as_ref().unwrap().parts.metrics.gaps_announced(&payments, "truncated").get();
+    assert_eq!(counted, 2, "one for each stream");
     let stored = node.finish_all();
     assert_eq!(said(&notices(&stored)), both(5, LossReason::Truncated));
     assert_eq!(logs(&stored), expected(7));
