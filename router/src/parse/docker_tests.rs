@@ -275,8 +275,10 @@ proptest! {
             }
         }
         // Half of a pair in an escape, a name that is not UTF-8: the table says what becomes of these.
-        prop_assume!(std::str::from_utf8(&bytes).is_ok() && !bytes.windows(3).any(|three| three.eq_ignore_ascii_case(br"\ud")));
-        agrees(&bytes)?;
+        let is_in_table = std::str::from_utf8(&bytes).is_err() || bytes.windows(3).any(|three| three.eq_ignore_ascii_case(br"\ud"));
+        if !is_in_table {
+            agrees(&bytes)?;
+        }
     }
 
     #[test]

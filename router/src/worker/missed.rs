@@ -14,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::InstanceKey,
     discover::{LogEntry, LogKind, LogName, parse_log_name},
-    hold::{LastFile, NewFile, Order, by_first_time, chain, shifted},
+    hold::{LastFile, NewFile, Order, by_first_time, chain, rotations, shifted},
     parse::Grammar,
     pipeline::Break,
     tail::{Epoch, content_bytes_low, is_gzip},
@@ -40,6 +40,10 @@ impl Worker {
             return in_order(&files);
         }
         let names = instance.names.clone();
+        let last_number = last
+            .and_then(|link| instance.links.get(&link))
+            .and_then(|link| rotations(link.name.as_deref()?))
+            .filter(|_| grammar == Grammar::Docker);
         let mut last_suffix = last
             .and_then(|link| instance.links.get(&link))
             .and_then(|link| parse_log_name(link.name.as_deref()?)?.suffix().map(ToOwned::to_owned));
@@ -48,13 +52,18 @@ impl Worker {
         let alone = names.iter().filter(|entry| entry.log.is_compressed() && !has_raw(&names, &entry.log));
         for entry in alone.take(COMPRESSED_FILES_MAX) {
             let suffix = entry.log.suffix().unwrap_or_default();
+            let is_older = last_number.map(|last| rotations(&entry.name) > Some(last));
+            if is_older == Some(true) {
+                continue;
+            }
             let Some(file) = self.hold_compressed(key, grammar, entry) else { continue };
             let identity = self.identity_of(key, file.link, grammar);
             let twin = known.iter().find(|(_, known)| known.is_some() && *known == identity).map(|(link, _)| *link);
             if twin.is_some() && twin == last {
                 last_suffix = Some(suffix.to_owned());
             }
-            if twin.is_some() || file.first_time.is_none() || file.first_time < last_time {
+            let is_older = is_older.unwrap_or(file.first_time.is_none() || file.first_time < last_time);
+            if twin.is_some() || is_older {
                 self.let_go_of(key, file.link);
                 if let Some(instance) = self.instances.get_mut(key) {
                     instance.links.remove(&file.link);

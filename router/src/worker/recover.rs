@@ -11,7 +11,7 @@ use crate::{
     checkpoint::{EpochState, FileState, InstanceKey, InstanceState},
     discover::parse_pod_folder,
     hold::HeldFolder,
-    parse::Grammar,
+    parse::{Grammar, docker},
     pipeline::{Break, ends},
     tail::{Epoch, Place, Positions, Source, is_gzip, is_same},
 };
@@ -236,17 +236,21 @@ impl Worker {
     }
 }
 
-/// What decided which lines of a held file parse, where its positions say so. Where they are lost, its content has to tell how it was reached: every
-/// line of Docker's begins with a brace, and no line of CRI's does.
+/// What decided which lines of a held file parse, where its positions say so. Where they are lost and it has no name but ours any more, its first line
+/// that is one tells by which grammar it is one; before there is any, a brace is what Docker's begin with.
 fn grammar_of(state: Option<&InstanceState>, held: &HeldFolder, key: &InstanceKey, link: u32) -> Grammar {
     let mut epochs = state.into_iter().flat_map(|state| &state.epochs);
     let placed = epochs.find(|epoch| epoch.files.iter().any(|file| file.link == link));
     if let Some(grammar) = placed.and_then(|epoch| Grammar::of_version(epoch.grammar)) {
         return grammar;
     }
-    let mut first = [0];
-    let read = held.file(key, link).and_then(Source::new).and_then(|mut file| file.read_at(&mut first, 0));
-    if read.is_ok_and(|bytes| bytes == 1) && first == *b"{" { Grammar::Docker } else { Grammar::Cri }
+    let (mut bytes, mut scratch) = (vec![0; docker::LINE_BYTES_MAX + 1], Vec::new());
+    let read = held.file(key, link).and_then(Source::new).and_then(|mut file| file.read_at(&mut bytes, 0));
+    bytes.truncate(read.unwrap_or(0));
+    let lines = || bytes.split(|byte| *byte == b'\n');
+    let mut of_line = |line| [Grammar::Cri, Grammar::Docker].into_iter().find(|grammar| grammar.parse(line, &mut scratch).is_some());
+    let has_brace = lines().any(|line| line.starts_with(b"{"));
+    lines().find_map(&mut of_line).unwrap_or(if has_brace { Grammar::Docker } else { Grammar::Cri })
 }
 
 /// Where a late epoch of a file begins.

@@ -319,9 +319,13 @@ impl Worker {
     /// Holds one file, unless it is held already.
     fn hold(&mut self, key: &InstanceKey, entry: &LogEntry, touched: &mut BTreeSet<InstanceKey>) {
         let Some(instance) = self.instances.get_mut(key) else { return };
+        let grammar = if instance.docker.is_some() { Grammar::Docker } else { Grammar::Cri };
         if let Some(number) = instance.link_of(entry.inode) {
+            let is_placed = !instance.unplaced.contains(&number);
             if let Some(link) = instance.links.get_mut(&number) {
                 link.name = Some(entry.name.clone());
+                // How it is reached says more than what a lost position left to guess.
+                link.grammar = if is_placed { link.grammar } else { grammar };
             }
             let unread = instance
                 .epochs
@@ -335,7 +339,6 @@ impl Worker {
         let number = instance.next_link;
         instance.next_link += 1;
         let id = instance.docker.clone();
-        let grammar = if id.is_some() { Grammar::Docker } else { Grammar::Cri };
         let path = self.folder(key).join(&entry.name);
         let taken = self.take(key, id.as_ref(), &entry.name, number);
         let stat = taken.as_ref().map(|taken| taken.stat);

@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    world::{World, line_bytes},
+    world::World,
 };
 use crate::produce::fake::Sent;
 
@@ -209,7 +209,7 @@ impl Topic {
         let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for ((source, seq), content) in numbers {
             let total = totals.entry(source).or_default();
-            *total = (seq + 1, total.1 + line_bytes(content));
+            *total = (seq + 1, total.1 + world.lines[content].bytes);
         }
         for (source, (lines, bytes)) in totals {
             if world.forgotten.contains(source) || is_in(&world.broken, source) || is_in(&world.blurred, source) {

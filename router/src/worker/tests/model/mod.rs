@@ -10,6 +10,7 @@ use fairlead_contract::record::Provenance;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::*;
+use crate::hold::FAIL_LINKS;
 use crate::enrich::{ContainerFacts, PodFacts, Standing};
 use acts::{Act, act};
 use world::World;
@@ -17,6 +18,17 @@ use world::World;
 /// How many plays there are unless `PROPTEST_CASES` says so.
 const PLAYS: u64 = 60;
 const ACTS_MAX: usize = 60;
+
+/// Who writes the files, and how they are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runtime {
+    /// CRI files in the kubelet's folder, linked.
+    Cri,
+    /// Docker's files behind the kubelet's links, linked.
+    Docker,
+    /// The same, held by descriptors alone.
+    DockerUnlinked,
+}
 
 /// A file that was cut to nothing, and by which epochs it was known then.
 struct Cut {
@@ -35,10 +47,16 @@ struct Play {
     lost: (bool, bool),
     /// Whether lines that come again from a link that was lost must be marked.
     strict: bool,
+    runtime: Runtime,
 }
 
 impl Play {
     fn act(&mut self, act: &Act) {
+        self.world.held.clear();
+        if let Some(worker) = self.node.worker.as_ref().filter(|_| self.runtime == Runtime::DockerUnlinked) {
+            let links = worker.instances.values().flat_map(|instance| instance.links.values());
+            self.world.held.extend(links.map(|link| link.inode));
+        }
         match *act {
             Act::Write { spot, lines, fragments, stderr } => {
                 self.world.write(spot, lines, fragments, stderr);
@@ -92,11 +110,13 @@ impl Play {
                 self.blur_unnoticed();
                 self.killed = true;
                 self.node.kill(arrived);
+                self.descriptors_go();
             }
             Act::Stop => {
                 self.topics_back();
                 self.killed = false;
                 self.node.stop();
+                self.descriptors_go();
             }
             Act::Flush => self.flush(),
             _ => {}
@@ -139,9 +159,16 @@ impl Play {
 
     fn start(&mut self) {
         // Where neither a position nor a link is left, nothing tells that a file was ever read.
-        self.world.unmarked |= self.lost == (true, true);
+        let (link, positions) = self.lost;
+        self.world.unmarked |= positions && (link || self.runtime == Runtime::DockerUnlinked);
         self.lost = (false, false);
         self.node.start();
+    }
+
+    fn descriptors_go(&mut self) {
+        if self.runtime == Runtime::DockerUnlinked {
+            self.world.let_descriptors_go();
+        }
     }
 
     fn topics_back(&mut self) {
@@ -224,11 +251,13 @@ impl Play {
     }
 }
 
-fn play(acts: &[Act], remove: bool, strict: bool) -> Result<(), TestCaseError> {
-    let mut node = Node::new();
+fn play(acts: &[Act], remove: bool, strict: bool, runtime: Runtime) -> Result<(), TestCaseError> {
+    FAIL_LINKS.set((runtime == Runtime::DockerUnlinked).then_some(rustix::io::Errno::XDEV));
+    let mut node = if runtime == Runtime::Cri { Node::new() } else { Node::with_docker() };
     node.settings.metadata_wait = Duration::from_secs(3_600);
-    let world = World::new(&node.settings.pods_dir);
-    let mut play = Play { node, world, cuts: Vec::new(), killed: false, lost: (false, false), strict };
+    let docker = node.settings.docker_containers_dir.as_ref().map(|docker| docker.path().to_owned());
+    let world = World::new(&node.settings.pods_dir, docker);
+    let mut play = Play { node, world, cuts: Vec::new(), killed: false, lost: (false, false), strict, runtime };
     play.node.start();
     acts.iter().for_each(|act| play.act(act));
     play.world.rest();
@@ -293,15 +322,29 @@ fn plays_that_were_found() {
         ),
     ];
     for (what, acts) in plays {
-        play(&acts, true, true).unwrap_or_else(|error| panic!("{what}: {error}"));
+        play(&acts, true, true, Runtime::Cri).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 }
 
 #[test]
 fn whatever_happens_no_line_is_lost_and_no_number_is_given_twice() {
+    play_many(Runtime::Cri, PLAYS);
+}
+
+#[test]
+fn whatever_happens_to_dockers_files_no_line_is_lost_and_no_number_is_given_twice() {
+    play_many(Runtime::Docker, PLAYS / 2);
+}
+
+#[test]
+fn whatever_happens_to_what_descriptors_hold_no_number_is_given_twice() {
+    play_many(Runtime::DockerUnlinked, PLAYS / 2);
+}
+
+fn play_many(runtime: Runtime, plays: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let one = number("FAIRLEAD_MODEL_SEED");
-    let plays = if one.is_some() { 1 } else { number("PROPTEST_CASES").unwrap_or(PLAYS) };
+    let plays = if one.is_some() { 1 } else { number("PROPTEST_CASES").unwrap_or(plays) };
     let start = rand_seed();
     for seed in (0..plays).map(|play| one.unwrap_or(start.wrapping_add(play))) {
         let mut bytes = [0; 32];
@@ -315,11 +358,11 @@ fn whatever_happens_no_line_is_lost_and_no_number_is_given_twice() {
             ..Config::default()
         };
         let strategy = (proptest::collection::vec(act(), 1..ACTS_MAX), any::<bool>());
-        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(acts, remove)| play(&acts, remove, false));
+        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(acts, remove)| play(&acts, remove, false, runtime));
         if let Err(TestError::Fail(reason, (acts, remove))) = outcome {
             let acts: Vec<_> = acts.iter().map(|act| format!("    {act:?}\n")).collect();
             panic!(
-                "FAIRLEAD_MODEL_SEED={seed} plays this again: {reason}\nshortest play, remove={remove}:\n{}",
+                "FAIRLEAD_MODEL_SEED={seed} plays this again: {reason}\nshortest play of {runtime:?}, remove={remove}:\n{}",
                 acts.concat()
             );
         }

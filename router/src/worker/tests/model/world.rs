@@ -27,6 +27,8 @@ pub struct Line {
     pub file: usize,
     /// The number of its joined line, over all that was written.
     pub number: usize,
+    /// How many bytes it has in its file.
+    pub bytes: u64,
     pub excuse: Option<Excuse>,
 }
 
@@ -67,6 +69,10 @@ struct Spot {
 
 pub struct World {
     pods_dir: PathBuf,
+    /// Where Docker has the files, if the runtime is Docker: each has the name of another after a rotation.
+    docker: Option<PathBuf>,
+    /// Inodes that the router holds by descriptors: they lose nothing with their last name.
+    pub held: BTreeSet<(u64, u64)>,
     spots: [Spot; SPOTS],
     /// How often each pod was made.
     tenures: [usize; 2],
@@ -89,15 +95,10 @@ pub struct World {
     pub unordered: bool,
 }
 
-/// How many bytes a line has in its file: its stamp, stream and tag stand before the content.
-pub fn line_bytes(content: &str) -> u64 {
-    "2026-11-20T10:00:00.000000000Z stdout F \n".len() as u64 + content.len() as u64
-}
-
 const PODS: [(&str, &str); 2] = [("payments", "api-7d9f4-x2x"), ("shop", "web-0")];
 
 impl World {
-    pub fn new(pods_dir: &Path) -> Self {
+    pub fn new(pods_dir: &Path, docker: Option<PathBuf>) -> Self {
         let spot = |pod, container| Spot {
             pod,
             namespace: PODS[pod].0,
@@ -109,6 +110,8 @@ impl World {
         };
         Self {
             pods_dir: pods_dir.to_owned(),
+            docker,
+            held: BTreeSet::new(),
             spots: [spot(0, "api"), spot(0, "side"), spot(1, "web")],
             tenures: [0; 2],
             files: Vec::new(),
@@ -143,6 +146,23 @@ impl World {
         self.pod_dir(self.spots[spot].pod).join(self.spots[spot].container)
     }
 
+    /// Docker's id of a container.
+    fn id(&self, spot: usize, restart: u32) -> String {
+        let tenure = self.tenures[self.spots[spot].pod];
+        format!("{spot:016x}{tenure:016x}{restart:032x}")
+    }
+
+    /// Where the live file is, and the kubelet's link to it if it has one.
+    fn live_path(&self, spot: usize) -> (PathBuf, Option<PathBuf>) {
+        let restart = self.spots[spot].restart;
+        let path = self.dir(spot).join(format!("{restart}.log"));
+        let id = self.id(spot, restart);
+        match &self.docker {
+            None => (path, None),
+            Some(docker) => (docker.join(&id).join(format!("{id}-json.log")), Some(path)),
+        }
+    }
+
     /// `pod uid/container/restart count`.
     pub fn instance(&self, spot: usize) -> String {
         let Spot { pod, container, restart, .. } = &self.spots[spot];
@@ -160,15 +180,21 @@ impl World {
     }
 
     /// A line as the runtime writes it, and the contents of its physical lines.
-    fn compose(&mut self, stderr: bool, fragments: bool) -> (String, Vec<String>) {
+    fn compose(&mut self, stderr: bool, fragments: bool) -> (String, Vec<(String, u64)>) {
         let stream = if stderr { "stderr" } else { "stdout" };
         let pieces = if fragments { 3 } else { 1 };
         let (mut text, mut contents) = (String::new(), Vec::new());
         for piece in 0..pieces {
             let content = format!("<{stream} {} {piece}>", self.next);
-            let tag = if piece + 1 == pieces { "F" } else { "P" };
-            text.push_str(&format!("{} {stream} {tag} {content}\n", self.stamp()));
-            contents.push(content);
+            let (stamp, is_last) = (self.stamp(), piece + 1 == pieces);
+            let line = if self.docker.is_some() {
+                let log = content.replace('<', "\\u003c").replace('>', "\\u003e") + if is_last { "\\n" } else { "" };
+                format!("{{\"log\":\"{log}\",\"stream\":\"{stream}\",\"time\":\"{stamp}\"}}\n")
+            } else {
+                format!("{stamp} {stream} {} {content}\n", if is_last { "F" } else { "P" })
+            };
+            text.push_str(&line);
+            contents.push((content, line.len() as u64));
         }
         self.next += 1;
         (text, contents)
@@ -177,10 +203,13 @@ impl World {
     /// Opens the live file, which is made where there is none.
     fn open_live(&mut self, spot: usize) {
         if self.spots[spot].live.is_none() {
-            let dir = self.dir(spot);
-            fs::create_dir_all(&dir).unwrap();
-            let path = dir.join(format!("{}.log", self.spots[spot].restart));
+            let (path, link) = self.live_path(spot);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
             let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+            if let Some(link) = link.filter(|link| fs::symlink_metadata(link).is_err()) {
+                fs::create_dir_all(link.parent().unwrap()).unwrap();
+                std::os::unix::fs::symlink(&path, link).unwrap();
+            }
             let metadata = file.metadata().unwrap();
             let instance = self.instance(spot);
             let inode = (metadata.dev(), metadata.ino());
@@ -190,16 +219,16 @@ impl World {
         }
     }
 
-    fn enter(&mut self, which: usize, contents: Vec<String>, excuse: Option<Excuse>) {
+    fn enter(&mut self, which: usize, contents: Vec<(String, u64)>, excuse: Option<Excuse>) {
         let files = self.files.len();
         let file = &mut self.files[which];
         // Where files are ordered by their first stamps, late ones mislead.
         self.unordered |= file.lines.is_empty() && which + 1 < files;
-        for content in contents {
+        for (content, bytes) in contents {
             let fd = if content.starts_with("<stdout") { 1 } else { 2 };
             let number = content.split(' ').nth(1).unwrap().parse().unwrap();
             file.lines.push(content.clone());
-            self.lines.insert(content, Line { instance: file.instance.clone(), fd, file: which, number, excuse });
+            self.lines.insert(content, Line { instance: file.instance.clone(), fd, file: which, number, bytes, excuse });
         }
     }
 
@@ -227,7 +256,7 @@ impl World {
         let (now, later) = text.as_bytes().split_at(text.len() / 2);
         bytes.extend(now);
         live.file.write_all(&bytes).unwrap();
-        live.half = Some((later.to_vec(), contents[0].clone()));
+        live.half = Some((later.to_vec(), contents[0].0.clone()));
         let which = live.which;
         self.enter(which, contents, None);
     }
@@ -265,9 +294,38 @@ impl World {
     /// A name of a raw file goes.
     fn drop_name(&mut self, which: usize) {
         let path = self.files[which].path.take().unwrap();
-        if fs::metadata(&path).unwrap().nlink() == 1 {
+        if fs::metadata(&path).unwrap().nlink() == 1 && !self.held.contains(&self.files[which].inode) {
             self.excuse(which, Excuse::NeverHeld);
         }
+    }
+
+    /// The router ends, and its descriptors with it.
+    pub fn let_descriptors_go(&mut self) {
+        for which in 0..self.files.len() {
+            if self.files[which].path.is_none() {
+                self.excuse(which, Excuse::NeverHeld);
+                self.broken.insert(self.files[which].instance.clone());
+            }
+        }
+    }
+
+    /// Docker gives every rotated file the next higher number.
+    fn shift(&mut self, spot: usize) {
+        let (live, _) = self.live_path(spot);
+        let mut rotated = std::mem::take(&mut self.spots[spot].rotated);
+        // Those of the container before have a folder of their own.
+        let own = rotated.iter_mut().filter(|(_, path)| path.parent() == live.parent()).collect::<Vec<_>>();
+        let count = own.len();
+        for (place, (which, path)) in own.into_iter().enumerate() {
+            let end = if which.is_none() { ".gz" } else { "" };
+            let to = PathBuf::from(format!("{}.{}{end}", live.display(), count + 1 - place));
+            fs::rename(&*path, &to).unwrap();
+            if let Some(which) = which {
+                self.files[*which].path = Some(to.clone());
+            }
+            *path = to;
+        }
+        self.spots[spot].rotated = rotated;
     }
 
     pub fn rotate(&mut self, spot: usize, keep: bool, same_second: bool, reopen: bool) {
@@ -277,7 +335,11 @@ impl World {
         }
         let from = self.files[live.which].path.clone().unwrap();
         let seconds = self.seconds;
-        let suffix = format!("20261120-{:02}{:02}{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        let mut suffix = format!("20261120-{:02}{:02}{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        if self.docker.is_some() {
+            self.shift(spot);
+            suffix = "1".to_owned();
+        }
         let to = PathBuf::from(format!("{}.{suffix}", from.display()));
         let same = self.spots[spot].rotated.iter().position(|(_, path)| *path == to);
         if let Some(same) = same
@@ -301,14 +363,20 @@ impl World {
     /// The kubelet writes `X.tmp`, renames it to `X.gz` and removes `X`.
     pub fn compress(&mut self, spot: usize) {
         let rotated = &self.spots[spot].rotated;
-        let older = rotated.len().saturating_sub(1);
+        // Docker compresses a file as soon as it is rotated.
+        let older = if self.docker.is_some() { rotated.len() } else { rotated.len().saturating_sub(1) };
         let Some(at) = rotated[..older].iter().position(|(which, _)| which.is_some()) else { return };
         let (Some(which), path) = rotated[at].clone() else { return };
         // What comes to the raw file from now on is not in the compressed one.
         self.unordered |= self.spots[spot].late.iter().any(|writer| writer.which == which);
         let name = |end: &str| PathBuf::from(format!("{}.{end}", path.display()));
-        fs::write(name("tmp"), gzip(&fs::read(&path).unwrap())).unwrap();
-        fs::rename(name("tmp"), name("gz")).unwrap();
+        let compressed = gzip(&fs::read(&path).unwrap());
+        if self.docker.is_some() {
+            fs::write(name("gz"), compressed).unwrap();
+        } else {
+            fs::write(name("tmp"), compressed).unwrap();
+            fs::rename(name("tmp"), name("gz")).unwrap();
+        }
         let metadata = fs::metadata(name("gz")).unwrap();
         self.compressed.insert((metadata.dev(), metadata.ino()), which);
         self.drop_name(which);
@@ -336,7 +404,7 @@ impl World {
             };
             OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
             let unknown = self.broken.contains(&self.files[which].instance).then_some(Excuse::Truncated);
-            self.files[which].late.extend(contents.iter().cloned());
+            self.files[which].late.extend(contents.iter().map(|(content, _)| content.clone()));
             self.enter(which, contents, unknown);
         } else if let Some(writer) = self.spots[spot].late.first_mut() {
             let mut bytes = writer.half.take().map(|(rest, _)| rest).unwrap_or_default();
@@ -386,8 +454,14 @@ impl World {
 
     /// Removes the folder of a container, or of a pod.
     fn remove(&mut self, spots: Vec<usize>, folder: &Path, keep: bool) {
+        let mut folders = vec![folder.to_owned()];
+        for spot in &spots {
+            let ids = (0..=self.spots[*spot].restart).map(|restart| self.id(*spot, restart));
+            folders.extend(self.docker.iter().flat_map(|docker| ids.clone().map(|id| docker.join(id))));
+        }
         for which in 0..self.files.len() {
-            if self.files[which].path.as_ref().is_some_and(|path| path.starts_with(folder)) {
+            let is_in = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder));
+            if self.files[which].path.as_ref().is_some_and(is_in) {
                 self.drop_name(which);
             }
         }
@@ -398,7 +472,7 @@ impl World {
                 live => self.tear(live),
             }
         }
-        let _ = fs::remove_dir_all(folder);
+        folders.iter().for_each(|folder| _ = fs::remove_dir_all(folder));
     }
 
     pub fn delete_folder(&mut self, spot: usize) {
