@@ -248,7 +248,8 @@ fn grammar_of(state: Option<&InstanceState>, held: &HeldFolder, key: &InstanceKe
     let read = held.file(key, link).and_then(Source::new).and_then(|mut file| file.read_at(&mut bytes, 0));
     bytes.truncate(read.unwrap_or(0));
     let lines = || bytes.split(|byte| *byte == b'\n');
-    let mut of_line = |line| [Grammar::Cri, Grammar::Docker].into_iter().find(|grammar| grammar.parse(line, &mut scratch).is_some());
+    let mut of_line =
+        |line| [Grammar::Cri, Grammar::Docker].into_iter().find(|grammar| grammar.parse(line, &mut scratch).is_some());
     let has_brace = lines().any(|line| line.starts_with(b"{"));
     lines().find_map(&mut of_line).unwrap_or(if has_brace { Grammar::Docker } else { Grammar::Cri })
 }

@@ -1,9 +1,6 @@
 //! Judges what Kafka has by what was written.
 
-use super::{
-    super::*,
-    world::World,
-};
+use super::{super::*, world::World};
 use crate::produce::fake::Sent;
 
 /// A record's place in a run: source, number, offset in the joined line.

@@ -10,8 +10,8 @@ use fairlead_contract::record::Provenance;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::*;
-use crate::hold::FAIL_LINKS;
 use crate::enrich::{ContainerFacts, PodFacts, Standing};
+use crate::hold::FAIL_LINKS;
 use acts::{Act, act};
 use world::World;
 
@@ -358,7 +358,8 @@ fn play_many(runtime: Runtime, plays: u64) {
             ..Config::default()
         };
         let strategy = (proptest::collection::vec(act(), 1..ACTS_MAX), any::<bool>());
-        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(acts, remove)| play(&acts, remove, false, runtime));
+        let outcome =
+            TestRunner::new_with_rng(config, rng).run(&strategy, |(acts, remove)| play(&acts, remove, false, runtime));
         if let Err(TestError::Fail(reason, (acts, remove))) = outcome {
             let acts: Vec<_> = acts.iter().map(|act| format!("    {act:?}\n")).collect();
             panic!(

@@ -228,7 +228,8 @@ impl World {
             let fd = if content.starts_with("<stdout") { 1 } else { 2 };
             let number = content.split(' ').nth(1).unwrap().parse().unwrap();
             file.lines.push(content.clone());
-            self.lines.insert(content, Line { instance: file.instance.clone(), fd, file: which, number, bytes, excuse });
+            self.lines
+                .insert(content, Line { instance: file.instance.clone(), fd, file: which, number, bytes, excuse });
         }
     }
 
