@@ -204,3 +204,117 @@ fn the_documentation_lists_every_key() {
         documented.into_iter().filter(|key| key != "kafka.properties.a" && key != "topics.create.config.a").collect();
     assert_eq!(asked, documented);
 }
+
+/// A kubeconfig in the folder, and what is wrong with it as the block's one fault, without key and file.
+fn kubeconfig_fault(folder: &TempDir, kubeconfig: &str) -> Option<String> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    std::fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
+    let yaml = format!("{LEAST}kubernetes: {{enabled: true, kubeconfig_file: kubeconfig}}\n");
+    let faults = read(folder, &yaml).map(drop).err()?;
+    let [fault] = faults.as_slice() else { panic!("{faults:#?}") };
+    let problem = fault.strip_prefix("kubernetes.kubeconfig_file = kubeconfig: ").expect("the key and what it names");
+    Some(problem.rsplit_once(" (").unwrap().0.replace(&folder.path().display().to_string(), "FOLDER"))
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_used_is_a_fault_that_shows_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let with = |cluster: &str, user: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{{cluster}}}}}], users: [{{name: u, user: {{{user}}}}}]}}"
+        )
+    };
+    let server = "server: 'https://10.0.0.1:6443'";
+    std::fs::write(folder.path().join("well"), "a-token").unwrap();
+    std::fs::write(folder.path().join("newline"), "a-token\n").unwrap();
+    std::fs::write(folder.path().join("ca"), "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    let check = |kubeconfig: String, expected: Option<&str>| {
+        let fault = kubeconfig_fault(&folder, &kubeconfig);
+        match (&fault, expected) {
+            (None, None) => {}
+            (Some(fault), Some(part)) => assert!(fault.contains(part), "{kubeconfig}: {fault}"),
+            _ => panic!("{kubeconfig}: {fault:?}, not {expected:?}"),
+        }
+        assert!(!fault.is_some_and(|fault| fault.contains("s3cr3t")), "{kubeconfig}");
+    };
+    check(with(server, "token: s3cr3t"), None);
+    check(with(server, "tokenFile: well"), None);
+    check(with(server, ""), None);
+    check(with(server, "exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-program}"), None);
+    check(with(server, "tokenFile: nowhere"), Some("names FOLDER/nowhere: No such file or directory"));
+    check(
+        with(server, "tokenFile: newline"),
+        Some("names FOLDER/newline, which holds no token alone: a newline at its end"),
+    );
+    check(with("", "token: s3cr3t"), Some("cluster url is missing"));
+    check(with("server: 'not an address'", ""), Some("failed to parse cluster url"));
+    check(with("server: /relative", ""), Some("names /relative as the server, which is no address"));
+    check(with(&format!("{server}, proxy-url: 'http://p:1'"), ""), Some("says proxy-url"));
+    check(with(&format!("{server}, certificate-authority: nowhere"), ""), Some("FOLDER/nowhere"));
+    check(with(&format!("{server}, certificate-authority: ca"), ""), Some("root certificate"));
+    check(with(server, "client-certificate: nowhere, client-key: nowhere"), Some("FOLDER/nowhere"));
+    check("{apiVersion: v1, kind: Config}".to_owned(), Some("current context"));
+    check("{current-context: c}".to_owned(), Some("context: c"));
+    check("token: s3cr3t: broken: [".to_owned(), Some("is no kubeconfig: its YAML cannot be used"));
+    check("users: {s3cr3t: s3cr3t}".to_owned(), Some("is no kubeconfig"));
+    check(String::new(), Some(""));
+    check("x".repeat(2 << 20), Some("has more than 1MiB"));
+}
+
+#[test]
+fn the_kubernetes_block_is_judged() {
+    let folder = TempDir::new().unwrap();
+    let check = |block: &str, expected: &[&str]| {
+        let faults = read(&folder, &format!("{LEAST}kubernetes: {{{block}}}\n")).map(drop).err().unwrap_or_default();
+        let fits = |(fault, start): (&String, &&str)| fault.starts_with(start);
+        assert!(faults.len() == expected.len() && faults.iter().zip(expected).all(fits), "{block}: {faults:#?}");
+    };
+    check("", &[]);
+    check("enabled: false, kubeconfig_file: nowhere", &[]);
+    check(
+        "enabled: true, kubeconfig_file: nowhere",
+        &["kubernetes.kubeconfig_file = nowhere: cannot be read: No such file"],
+    );
+    check("enabled: true, kubeconfig_file: .", &["kubernetes.kubeconfig_file = .: is no file"]);
+    check("enabled: true, kubeconfig_file: ''", &["kubernetes.kubeconfig_file: must not be empty"]);
+    check("enabled: 1", &["kubernetes.enabled = 1: must be true or false"]);
+    check("metadata_wait: 2m", &["kubernetes.metadata_wait = 2m: at most 1m"]);
+    check("metadata_wait: 0s", &[]);
+    check(
+        "annotations: ['a b']",
+        &["kubernetes.annotations[0] = a b: is neither a label's or annotation's name nor a glob"],
+    );
+    check("namespace_labels: [ok, 'a[']", &["kubernetes.namespace_labels[1] = a[: "]);
+    check("node_labels: zone", &["kubernetes.node_labels = zone: must be a list"]);
+    check("labels: [app]", &["kubernetes.labels: unknown key"]);
+    // Whoever runs these tests may be in a pod.
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+        let problem = "kubernetes.enabled = true: needs kubernetes.kubeconfig_file, or a pod with a service account: \
+                       KUBERNETES_SERVICE_HOST is not in the environment";
+        check("enabled: true", &[problem]);
+    }
+}
+
+#[test]
+fn a_node_that_no_cluster_can_have_is_a_fault_where_the_cluster_is_asked() {
+    let folder = TempDir::new().unwrap();
+    let kubeconfig = "{current-context: c, contexts: [{name: c, context: {cluster: c}}], \
+                      clusters: [{name: c, cluster: {server: 'http://k:1'}}]}";
+    assert_eq!(kubeconfig_fault(&folder, kubeconfig), None);
+    let block = "kubernetes: {enabled: true, kubeconfig_file: kubeconfig, metadata_wait: 2s, annotations: [a/*], node_labels: [zone]}\n";
+    let config = read(&folder, &format!("{LEAST}{block}")).unwrap();
+    let path = folder.path().join("kubeconfig").display().to_string();
+    let expected = format!(
+        "kubernetes  pods of node-1, from http://k:1/ by {path}; a new container waits for at most 2s; annotations a/*; node labels zone\n"
+    );
+    assert!(config.summary().contains(&expected), "{}", config.summary());
+    let elsewhere = LEAST.replace("node-1", "Node_1");
+    assert!(read(&folder, &elsewhere).unwrap().summary().contains("kubernetes  not asked: "));
+    let faults = read(&folder, &format!("{elsewhere}{block}")).unwrap_err();
+    assert!(
+        faults.len() == 1 && faults[0].starts_with("node_name = Node_1: is no name of a node in a cluster"),
+        "{faults:?}"
+    );
+}

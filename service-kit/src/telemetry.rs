@@ -15,6 +15,10 @@ use crate::config_source::Reader;
 /// What is logged unless configured otherwise.
 pub const DEFAULT_FILTER: &str = "info";
 
+/// What is never logged unless the filter names its target: the Kubernetes client's own lines. They are not throttled, and may show what an answer
+/// contains; whoever uses it says what is wrong.
+const QUIET: [&str; 2] = ["kube_client", "kube_runtime"];
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -93,7 +97,7 @@ fn fault_of_filter(filter: &str) -> Option<String> {
 /// # Errors
 /// If the filter does not parse or logging is set up already.
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.filter)
+    let filter = EnvFilter::try_new(quietened(&settings.filter))
         .map_err(|source| TelemetryError::Filter { filter: settings.filter.clone(), source })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match settings.format {
@@ -101,6 +105,15 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
     result.map_err(|source| TelemetryError::Twice { source })
+}
+
+/// The filter, with what is quiet unless it says otherwise.
+fn quietened(filter: &str) -> String {
+    let mut filter = filter.to_owned();
+    for target in QUIET.into_iter().filter(|target| !filter.contains(target)).collect::<Vec<_>>() {
+        filter.push_str(&format!(",{target}=off"));
+    }
+    filter
 }
 
 /// An error and its sources on one line: `cannot store positions: no space left on device`.
@@ -202,6 +215,38 @@ mod tests {
             check(&format!("log: {{filter: '{faulty}'}}"), Err(&format!("log.filter = {faulty}: `")));
         }
         check("log: {filter: ''}", Err("log.filter: `` is neither a level"));
+    }
+
+    #[test]
+    fn the_kubernetes_client_is_quiet_unless_it_is_named() {
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let logged = |filter: &str| {
+            let written = Shared::default();
+            let writer = written.clone();
+            let filter = EnvFilter::try_new(quietened(filter)).unwrap();
+            let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+            tracing::subscriber::with_default(lines.with_writer(move || writer.clone()).finish(), || {
+                tracing::warn!(target: "kube_client::client", "its answer");
+                tracing::warn!(target: "kube_runtime::watcher", "its error");
+                tracing::warn!("ours");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            ["its answer", "its error", "ours"].map(|line| text.contains(line))
+        };
+        assert_eq!(logged("info"), [false, false, true]);
+        assert_eq!(logged("debug,librdkafka=off"), [false, false, true]);
+        assert_eq!(logged("warn,kube_client=debug"), [true, false, true]);
+        assert_eq!(logged("off,kube_runtime=warn"), [false, true, false]);
     }
 
     #[test]

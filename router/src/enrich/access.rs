@@ -5,7 +5,7 @@
 
 use std::{env, fmt, fs, path::Path, path::PathBuf};
 
-use fairlead_service_kit::{config_source::os_words, telemetry::chain};
+use fairlead_service_kit::config_source::os_words;
 use kube::{
     Config,
     client::ConfigExt as _,
@@ -46,11 +46,29 @@ impl Access {
     /// The same.
     pub fn check(&self) -> Result<(), String> {
         let config = self.open()?;
+        if let Some(file) = config.auth_info.token_file.as_deref().filter(|_| config.auth_info.token.is_none()) {
+            let token = fs::read_to_string(file).map_err(|error| format!("names {file}: {}", os_words(&error)))?;
+            if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(format!(
+                    "names {file}, which holds no token alone: a newline at its end is one character too many"
+                ));
+            }
+        }
         if config.auth_info.exec.is_none() && config.auth_info.auth_provider.is_none() {
-            config.rustls_client_config().map_err(|error| chain(&error))?;
-            config.auth_layer().map_err(|error| chain(&error))?;
+            config.rustls_client_config().map_err(|error| error.to_string())?;
+            config.auth_layer().map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+impl Access {
+    /// A problem with the name of what it is a problem of.
+    pub fn named(&self, problem: &str) -> String {
+        match self {
+            Access::ServiceAccount => problem.to_owned(),
+            Access::Kubeconfig(path) => format!("{}: {problem}", path.display()),
+        }
     }
 }
 
@@ -76,7 +94,7 @@ fn service_account() -> Result<Config, String> {
         let path = Path::new(ACCOUNT).join(file);
         fs::File::open(&path).map_err(|error| format!("{WHAT}: {}: {}", path.display(), os_words(&error)))?;
     }
-    Config::incluster_env().map_err(|error| format!("{WHAT}: {}", chain(&error)))
+    Config::incluster_env().map_err(|error| format!("{WHAT}: {error}"))
 }
 
 fn kubeconfig(path: &Path) -> Result<Config, String> {

@@ -48,7 +48,7 @@ const NODE: &str = "kubernetes node";
 /// How long things take; others in tests alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// The first list waits for up to this, and for half of what lines wait at most: all nodes may start at once.
+    /// The first list waits for up to this, and for half of what lines wait at most, if they do: all nodes may start at once.
     start_spread: Duration,
     /// Failures of this length are waited out; while one lasts longer, nothing is expected.
     away_after: Duration,
@@ -210,7 +210,9 @@ impl Asker {
         readiness: Readiness,
         timing: Timing,
     ) -> Asker {
-        let start_at = Instant::now() + spread(timing.start_spread.min(settings.metadata_wait / 2));
+        let wait = settings.metadata_wait;
+        let longest = if wait.is_zero() { timing.start_spread } else { timing.start_spread.min(wait / 2) };
+        let start_at = Instant::now() + spread(longest);
         let meter = Arc::new(Meter::new(metrics.clone(), timing.answer_max));
         metrics.stand(Standing::Starting);
         Asker {

@@ -29,8 +29,9 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// # Errors
 /// Files or certificates that are missing or wrong.
 pub fn connect(access: &Access, meter: &Arc<Meter>) -> Result<Client, Trouble> {
-    let config = access.open().map_err(|problem| Trouble::new(Reason::Settings, problem))?;
-    let wrong = |error: kube::Error| Trouble::new(Reason::Settings, error.to_string());
+    let wrong = |problem: String| Trouble::new(Reason::Settings, access.named(&problem));
+    let config = access.open().map_err(&wrong)?;
+    let wrong = |error: kube::Error| wrong(error.to_string());
     let mut http = HttpConnector::new();
     // TLS is the outer connector's.
     http.enforce_http(false);

@@ -272,8 +272,53 @@ mod tests {
         assert_eq!((pace.take(watch, at(60)), pace.take(get, at(60))), (at(90), at(90)));
     }
 
+    /// A body of these frames, and how many of them come through.
+    fn through(kind: Kind, frames: &[usize], newline_at_end: bool) -> (usize, bool) {
+        struct Frames(Vec<Bytes>);
+        impl HttpBody for Frames {
+            type Data = Bytes;
+            type Error = BoxError;
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+                Poll::Ready(self.0.pop().map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+        let bytes = |length: &usize| {
+            let mut bytes = vec![b'x'; *length];
+            if newline_at_end && let Some(last) = bytes.last_mut() {
+                *last = b'\n';
+            }
+            Bytes::from(bytes)
+        };
+        let meter = Arc::new(Meter::new(KubernetesMetrics::default(), Duration::ZERO));
+        let body = Frames(frames.iter().rev().map(bytes).collect());
+        let mut body = MeteredBody { body, meter: Arc::clone(&meter), kind, bytes: 0 };
+        let mut count = 0;
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut context) {
+            match frame {
+                Ok(_) => count += 1,
+                Err(error) => return (count, error.is::<MeterError>()),
+            }
+        }
+        assert_eq!(meter.metrics.received_bytes.get(), frames.iter().sum::<usize>() as u64);
+        (count, false)
+    }
+
     #[test]
-    fn requests_are_told_apart() {
+    fn answers_and_events_are_bounded() {
+        let kind = |verb| Kind { verb, resource: "pods", bytes_max: 100 };
+        assert_eq!(through(kind("list"), &[50, 50], false), (2, false));
+        assert_eq!(through(kind("list"), &[50, 50, 1], false), (2, true));
+        assert_eq!(through(kind("list"), &[50, 50, 1], true), (2, true), "whatever lines it has");
+        assert_eq!(through(kind("watch"), &[50, 50, 1], false), (2, true));
+        assert_eq!(through(kind("watch"), &[50, 50, 50, 100, 100], true), (5, false), "each event is small");
+    }
+
+    #[tokio::test]
+    async fn requests_are_told_apart() {
         assert_eq!(kind("/api/v1/pods?fieldSelector=spec.nodeName%3Dn&limit=500"), ("list", "pods"));
         assert_eq!(kind("/api/v1/pods?&watch=true&timeoutSeconds=290"), ("watch", "pods"));
         assert_eq!(kind("/prefix/api/v1/pods?"), ("list", "pods"));

@@ -131,6 +131,10 @@ impl Trouble {
     }
 
     fn of_answer(status: &Status) -> Trouble {
+        // Almost any JSON can be taken for a Status; one that is meant has a code.
+        if status.code == 0 {
+            return Trouble::new(Reason::Garbage, "an answer that is none of an API server");
+        }
         let reason = Reason::of_status(status.code).unwrap_or(Reason::Server);
         // An HTTP answer that is no Status comes with its whole body as the message.
         let message: String = status.message.chars().filter(|c| !c.is_control()).take(300).collect();
@@ -200,6 +204,7 @@ mod tests {
         let error = serde_json::from_str::<u32>(r#""a-secret-in-an-annotation""#).unwrap_err();
         let trouble = Trouble::of(&Error::SerdeError(error));
         assert!(trouble.reason == Reason::Garbage && !trouble.text.contains("secret"), "{trouble:?}");
+        assert_eq!(Trouble::of(&Error::Api(Status::default().boxed())).reason, Reason::Garbage);
         let status = Status { code: 502, message: "<html>\n".repeat(1_000), ..Status::default() };
         let trouble = Trouble::of(&Error::Api(status.boxed()));
         assert!(trouble.text.len() <= 300 && !trouble.text.contains('\n'), "{trouble:?}");

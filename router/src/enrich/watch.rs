@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_service_kit::telemetry::field;
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Api, Client,
@@ -84,20 +85,23 @@ impl PodWatch {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Event<Pod>, Trouble> {
-        sleep_until(self.resume_at).await;
-        let next = self.step().await;
-        match &next {
-            Ok(event) => {
-                self.progress_by = Instant::now() + self.progress_max;
-                match event {
-                    Event::Init => self.is_told = false,
-                    Event::InitDone => self.is_told = true,
-                    _ => {}
+        loop {
+            sleep_until(self.resume_at).await;
+            let next = self.step().await;
+            match &next {
+                Ok(event) => {
+                    self.progress_by = Instant::now() + self.progress_max;
+                    match event {
+                        Event::Init => self.is_told = false,
+                        Event::InitDone => self.is_told = true,
+                        _ => {}
+                    }
                 }
+                Err(trouble) if self.lists_otherwise(trouble) => continue,
+                Err(trouble) => self.failed(trouble),
             }
-            Err(trouble) => self.failed(trouble),
+            return next;
         }
-        next
     }
 
     /// Makes the next attempt a new one with a new client: files are read anew, and all pods are listed again.
@@ -140,30 +144,36 @@ impl PodWatch {
         Ok(watcher(Api::<Pod>::all(client), self.config.clone()).boxed())
     }
 
+    /// Whether it is the streaming of lists that failed: then it is not tried again, and the next attempt is made at once.
+    fn lists_otherwise(&mut self, trouble: &Trouble) -> bool {
+        let streams = self.config.initial_list_strategy == InitialListStrategy::StreamingList;
+        if self.is_told || !streams || !refuses_streams(trouble.reason) {
+            return false;
+        }
+        let (reason, text) = (trouble.reason.as_str(), &trouble.text);
+        info!(
+            { field::REASON } = reason,
+            { field::ERROR } = text,
+            "the API server streams no list: it is asked for an ordinary one"
+        );
+        self.config.initial_list_strategy = InitialListStrategy::ListWatch;
+        self.stream = None;
+        true
+    }
+
     fn failed(&mut self, trouble: &Trouble) {
-        let now = Instant::now();
-        self.resume_at = now;
         if self.is_told {
             // The stream itself goes on from where it was, or lists again if that is too old.
             self.is_told = trouble.reason != Reason::Expired;
         } else {
             self.stream = None;
-            let streams = self.config.initial_list_strategy == InitialListStrategy::StreamingList;
-            if streams && refuses_streams(trouble.reason) {
-                info!(
-                    reason = trouble.reason.as_str(),
-                    "the API server does not stream lists: pods are listed the ordinary way"
-                );
-                self.config.initial_list_strategy = InitialListStrategy::ListWatch;
-                return;
-            }
         }
         if trouble.reason == Reason::Unauthorized {
             // The token may have been replaced.
             self.renew();
         }
         let wait = self.backoff.next().unwrap_or(BACKOFF_MAX);
-        self.resume_at = self.meter.quiet_until().max(now + wait);
+        self.resume_at = self.meter.quiet_until().max(Instant::now() + wait);
         self.progress_by = self.resume_at + self.progress_max;
     }
 
