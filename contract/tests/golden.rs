@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use fairlead_contract::record::{
-    Chunk, Head, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Owner, Record, Source, Stream,
-    Timestamp, encode, encode_notice,
+    Chunk, Head, JsonObject, KubernetesHead, Line, LossReason, Metadata, Notice, NoticeKind, Owner, Record, Source,
+    Stream, Timestamp, encode, encode_notice, encode_processed,
 };
 
 const UID: &str = "0b1f6c9e-54f4-4f2a-9d5e-1f6f0c1d2e3f";
@@ -25,7 +25,7 @@ fn golden() -> Vec<(String, Vec<u8>)> {
             );
         }
     }
-    assert!(values.len() >= 16);
+    assert!(values.len() >= 22);
     values
 }
 
@@ -132,7 +132,14 @@ fn what_is_read_and_written_again_is_the_same_bytes() {
             log: record.log.as_bytes(),
         };
         let mut out = Vec::new();
-        assert_eq!(encode(&mut out, &head_of(&record), &line), 0);
+        let replaced = match record.log_processed {
+            Some(object) => {
+                let object = JsonObject::parse(object.get().as_bytes()).unwrap();
+                encode_processed(&mut out, &head_of(&record), &line, object)
+            }
+            None => encode(&mut out, &head_of(&record), &line),
+        };
+        assert_eq!(replaced, 0);
         assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(value).unwrap(), "{name}");
     }
 }
@@ -182,5 +189,27 @@ fn what_is_no_record_is_said_without_its_content() {
     for bad in ["", "{}", "secret", r#"{"log":"secret"}"#, "[1]"] {
         let error = Record::parse(bad.as_bytes()).map(|_| ()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_processed_line_never_needs_more_room_than_any_line_may() {
+    let lines = [r#"{}"#, r#"{"a":""}"#, r#"{"a":"\"\"\"\"\"\"\\"}"#, "{\t\r\t\r\t\r\t\r\t\r\t\r\t\r\t\r}"];
+    for text in lines {
+        let line = Line {
+            seq: 0,
+            lines: 1,
+            left_out: 0,
+            again: false,
+            chunk: None,
+            time: Timestamp::parse(b"2026-11-20T10:00:00Z").unwrap(),
+            stream: Stream::Stdout,
+            log: text.as_bytes(),
+        };
+        let (mut plain, mut processed) = (Vec::new(), Vec::new());
+        encode(&mut plain, &head(), &Line { log: b"", ..line });
+        encode_processed(&mut processed, &head(), &line, JsonObject::parse(text.as_bytes()).unwrap());
+        let room = 3 * text.len() + br#","log_processed":"#.len();
+        assert!(processed.len() <= plain.len() + room, "{text}: {} of {room}", processed.len() - plain.len());
     }
 }

@@ -43,6 +43,7 @@ pub struct Metrics {
     delivery_failures: Family<OfReason, Counter>,
     parked_namespaces: Family<OfReason, Gauge>,
     first_reads: Family<OfMetadata, Counter>,
+    json_records: Family<OfReason, Counter>,
     /// The reasons that stand beside each namespace in any of these.
     reasons: Arc<Mutex<HashMap<Namespace, BTreeSet<&'static str>>>>,
     /// Container instances whose first read waits for what Kubernetes knows of their pod.
@@ -212,6 +213,11 @@ impl Metrics {
         self.first_reads.get_or_create_owned(&OfMetadata { metadata })
     }
 
+    /// Records of streams whose pod asks for JSON objects to be parsed, by what was found.
+    pub fn json_records(&self, namespace: &Namespace, reason: &'static str) -> Counter {
+        self.json_records.get_or_create_owned(&self.of_reason(namespace, reason))
+    }
+
     /// Says that a namespace is parked for a reason, or no longer.
     pub fn parked(&self, namespace: &Namespace, reason: &'static str, parked: bool) {
         let label = OfReason::new(namespace, reason);
@@ -250,6 +256,7 @@ impl Metrics {
                 &self.bytes_lost,
                 &self.gaps_announced,
                 &self.dead_letters,
+                &self.json_records,
             ] {
                 family.remove(&label);
             }
@@ -286,6 +293,7 @@ impl Metrics {
         add.metric("epochs_started", "Epochs begun", &self.epochs_started);
         add.metric("delivery_failures", "Records not delivered at the first attempt", &self.delivery_failures);
         add.metric("parked_namespaces", "1 for each namespace that waits for its topic", &self.parked_namespaces);
+        add.metric("json_records", "Records looked at for a JSON object", &self.json_records);
         add.metric("first_reads", "Container instances whose reading began", &self.first_reads);
         add.metric("waiting_for_metadata", "Instances whose first read waits", &self.waiting_for_metadata);
         add.metric("pods_elsewhere", "Pods that belong to another namespace than their path", &self.pods_elsewhere);
@@ -375,6 +383,7 @@ mod tests {
         metrics.kubernetes.error("r");
         metrics.kubernetes.stand(Standing::Known);
         metrics.kubernetes.pods(0, 0);
+        metrics.json_records(&namespace, "r");
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let kind_of = |sample: &str| {

@@ -282,6 +282,9 @@ impl<'a> Tail<'a> {
         let stream = rest.string().filter(|stream| !stream.contains('\\'))?;
         rest.take(",\"log\":\"").then_some(())?;
         let log = rest.string()?;
+        if rest.take(",\"log_processed\":") {
+            rest.object()?;
+        }
         (rest.0 == "}").then_some(Self { seq, lines, again, chunk, time, stream, log })
     }
 
@@ -349,6 +352,14 @@ impl<'a> Rest<'a> {
         let (string, rest) = self.0.split_at(at);
         self.0 = &rest[1..];
         Some(string)
+    }
+
+    /// A JSON object, which is looked at as little as the full parser looks at it.
+    fn object(&mut self) -> Option<()> {
+        let mut values = self.0.starts_with('{').then(|| serde_json::Deserializer::from_str(self.0).into_iter())?;
+        values.next()?.map(|_: IgnoredAny| ()).ok()?;
+        self.0 = self.0.get(values.byte_offset()..)?;
+        Some(())
     }
 
     fn chunk(&mut self) -> Option<Chunk> {

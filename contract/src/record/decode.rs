@@ -25,6 +25,9 @@ pub struct Record<'a> {
     /// The line.
     #[serde(borrow)]
     pub log: Cow<'a, str>,
+    /// The line once more as the JSON object that it is, where the pod asked for that.
+    #[serde(borrow)]
+    pub log_processed: Option<&'a RawValue>,
 }
 
 /// What is known of the pod.

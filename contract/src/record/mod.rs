@@ -6,13 +6,15 @@ mod encode;
 mod escape;
 mod key;
 mod notice;
+mod object;
 mod source;
 mod timestamp;
 
 pub use decode::{Kubernetes, Owner, Provenance, Record, RecordError};
-pub use encode::{Head, KubernetesHead, Line, encode, text_bytes};
+pub use encode::{Head, KubernetesHead, Line, encode, encode_processed, text_bytes};
 pub use key::{key, partition_of};
 pub use notice::{LossReason, Notice, NoticeKind, encode_notice};
+pub use object::{JsonObject, NoObject, OBJECT_DEPTH_MAX};
 pub use source::{Source, SourceError};
 pub use timestamp::Timestamp;
 

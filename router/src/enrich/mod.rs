@@ -18,6 +18,7 @@ mod table;
 mod tenures;
 mod trouble;
 mod watch;
+mod wishes;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ pub use self::{
     settings::{Kubernetes, Names},
 };
 pub use fairlead_contract::record::Owner;
+pub use wishes::{PREFIX as WISH_PREFIX, Streams, Wishes};
 
 /// Where the worker asks what is known of a pod. Asking never blocks.
 pub trait Pods: Send + Sync {

@@ -7,7 +7,7 @@ mod origin;
 mod output;
 
 pub use origin::{Break, Identity, Known, Origin, ends};
-pub use output::{Made, NotSent, Output};
+pub use output::{JsonMade, Made, NotSent, Output};
 
 use std::time::{Duration, Instant};
 

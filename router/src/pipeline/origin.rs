@@ -12,7 +12,10 @@ use fairlead_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{enrich::PodFacts, tail::Count};
+use crate::{
+    enrich::{PodFacts, Streams},
+    tail::Count,
+};
 
 /// What JSON makes of the worst byte: `\u0000`.
 const ESCAPED_BYTES_PER_BYTE: usize = 6;
@@ -31,19 +34,23 @@ pub struct Origin {
     /// `pod uid/container/restart count/epoch`.
     run: String,
     head: Head,
+    /// The streams whose lines are looked at for JSON objects.
+    pub parse_json: Streams,
 }
 
 impl Origin {
     /// Encodes what is constant for an epoch of a container instance.
     pub fn new(topic: TopicName, host: &str, identity: &Identity, known: &Known, epoch: &str) -> Self {
         let key = record::key(&identity.namespace, &identity.pod, &identity.container).into_bytes();
-        Self { topic, key, run: identity.run(epoch), head: head(host, identity, known, epoch) }
+        let head = head(host, identity, known, epoch);
+        Self { topic, key, run: identity.run(epoch), head, parse_json: known.parse_json }
     }
 
     /// Takes what is known of the pod now; records that are made from here on say it.
     pub fn describe(&mut self, host: &str, identity: &Identity, known: &Known) {
         let epoch = self.run.rsplit('/').next().unwrap_or_default();
         self.head = head(host, identity, known, epoch);
+        self.parse_json = known.parse_json;
     }
 
     /// Leaves out what is known of the pod, where a record of a topic that takes so many bytes has no room beside it. Returns whether it did.
@@ -52,7 +59,8 @@ impl Origin {
             return false;
         }
         let before = self.head.bytes();
-        self.describe(host, identity, &Known { facts: None, metadata: Metadata::Partial });
+        let known = Known { metadata: Metadata::Partial, parse_json: self.parse_json, ..Known::default() };
+        self.describe(host, identity, &known);
         self.head.bytes() < before
     }
 
@@ -116,11 +124,13 @@ pub struct Known {
     pub facts: Option<Arc<PodFacts>>,
     /// How its records are marked.
     pub metadata: Metadata,
+    /// The streams whose lines are to be looked at for JSON objects.
+    pub parse_json: Streams,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { facts: None, metadata: Metadata::Path }
+        Self { facts: None, metadata: Metadata::Path, parse_json: Streams::default() }
     }
 }
 

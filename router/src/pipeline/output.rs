@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlead_contract::record::{self, Line};
+use fairlead_contract::record::{self, JsonObject, Line, NoObject};
 
 use super::Origin;
 use crate::{
@@ -56,6 +56,21 @@ pub struct Made {
     pub gaps: u64,
     /// Where the latest bad line is.
     pub bad_at: Option<Place>,
+    /// Records of streams whose lines are looked at for JSON objects, by what was found.
+    pub json: JsonMade,
+}
+
+/// What was found where lines are looked at for JSON objects, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JsonMade {
+    /// An object, which the record has once more.
+    pub processed: u64,
+    /// Something else.
+    pub no_object: u64,
+    /// An object that is nested too deep.
+    pub too_deep: u64,
+    /// A line in chunks.
+    pub too_long: u64,
 }
 
 /// Why the producer took no more.
@@ -75,8 +90,28 @@ pub enum NotSent {
 #[inline]
 pub(super) fn send(origin: &Origin, line: &Line<'_>, out: &mut Output<'_>) -> Result<(), NotSent> {
     out.value.clear();
-    out.made.replaced += record::encode(out.value, origin.head(), line) as u64;
+    let object = if origin.parse_json.has(line.stream) { object(line, &mut out.made.json) } else { None };
+    let replaced = match object {
+        None => record::encode(out.value, origin.head(), line),
+        Some(object) => record::encode_processed(out.value, origin.head(), line, object),
+    };
+    out.made.replaced += replaced as u64;
     hand_over(origin, out)
+}
+
+/// A line as the JSON object that it may be.
+fn object<'a>(line: &Line<'a>, made: &mut JsonMade) -> Option<JsonObject<'a>> {
+    if let Some(chunk) = line.chunk {
+        made.too_long += u64::from(chunk.last);
+        return None;
+    }
+    let (count, object) = match JsonObject::parse(line.log) {
+        Ok(object) => (&mut made.processed, Some(object)),
+        Err(NoObject::Other) => (&mut made.no_object, None),
+        Err(NoObject::TooDeep) => (&mut made.too_deep, None),
+    };
+    *count += 1;
+    object
 }
 
 /// Gives the encoded value to the producer.

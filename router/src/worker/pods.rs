@@ -17,7 +17,7 @@ use super::Worker;
 use crate::{
     checkpoint::{InstanceKey, PodState, Store},
     discover::parse_pod_folder,
-    enrich::{Expected, PodFacts, PodPath, Pods, Standing},
+    enrich::{Expected, PodFacts, PodPath, Pods, Standing, Wishes},
     pipeline::Known,
 };
 
@@ -46,6 +46,7 @@ pub(super) struct KnownPods {
 #[derive(Debug, Default)]
 struct KnownPod {
     facts: Option<Arc<PodFacts>>,
+    wishes: Wishes,
 }
 
 /// What became of what is known of a pod.
@@ -67,6 +68,9 @@ impl KnownPod {
             Some(known) if *known == facts => News::Same,
             _ => News::Other,
         };
+        if news == News::Other {
+            self.wishes = Wishes::read(&facts.wishes);
+        }
         self.facts = Some(facts);
         news
     }
@@ -84,7 +88,7 @@ impl KnownPod {
             None if expected.pods == Standing::Known => Metadata::Partial,
             None => Metadata::Path,
         };
-        Known { facts: self.facts.clone(), metadata }
+        Known { facts: self.facts.clone(), metadata, parse_json: self.wishes.parsed(&key.container) }
     }
 }
 
@@ -142,7 +146,8 @@ impl Worker {
                 self.pods.dirty.insert(folder);
                 continue;
             }
-            let mut pod = KnownPod { facts: Some(Arc::new(facts)) };
+            let wishes = Wishes::read(&facts.wishes);
+            let mut pod = KnownPod { facts: Some(Arc::new(facts)), wishes };
             if pod.ask(&folder, self.parts.pods.as_ref()) == News::Other {
                 self.pods.dirty.insert(folder.clone());
             }

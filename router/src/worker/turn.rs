@@ -10,7 +10,7 @@ use super::{ENDING_WAIT, Hold, IDLE_WAIT, LOOKS_PER_ROUND_MAX, TURNS_PER_ROUND_M
 use crate::{
     checkpoint::InstanceKey,
     parse::Grammar,
-    pipeline::{Break, Made, NotSent},
+    pipeline::{Break, JsonMade, Made, NotSent},
     produce::{Refusal, Slot},
     tail::{Epoch, ReadContext, Step, TailError, Turn},
 };
@@ -311,6 +311,14 @@ impl Worker {
             && let Some(broken) = instance.epochs.get(place).and_then(|epoch| epoch.broken.as_ref())
         {
             self.parts.metrics.gaps_announced(namespace, broken.reason.as_str()).inc_by(made.gaps);
+        }
+        if made.json != JsonMade::default() {
+            let JsonMade { processed, no_object, too_deep, too_long } = made.json;
+            let counts =
+                [("processed", processed), ("no_object", no_object), ("too_deep", too_deep), ("too_long", too_long)];
+            for (result, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                self.parts.metrics.json_records(namespace, result).inc_by(count);
+            }
         }
         if let Some(at) = made.bad_at {
             let grammar = instance.epochs.get(place).map_or_else(Grammar::default, |epoch| epoch.pipeline.grammar());

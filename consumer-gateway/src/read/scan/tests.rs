@@ -81,7 +81,9 @@ fn what_is_laid_out_otherwise_is_parsed_in_full() {
     scanner.scan(1, good.as_bytes()).unwrap();
     let other = [
         good.replace(",\"time\"", ", \"time\""),
-        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{}}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"more\":{}}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":[1]}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{},\"more\":1}"),
         good.replace("\"seq\":5", "\"seq\":5,\"later\":1"),
         good.replace("}", "}\n"),
     ];
@@ -96,6 +98,10 @@ fn what_is_laid_out_otherwise_is_parsed_in_full() {
         good.replace("\"log\":\"x\"", "\"log\":\"a\nb\""),
         good.replace("\"log\":\"x\"}", "\"log\":\"x\"}}"),
         good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"event\":\"end\"}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{},\"event\":\"end\"}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{\"a\"}}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{}}}"),
+        good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"log_processed\":{}"),
         good.replace("\"log\":\"x\"", "\"log\":\"\\ud83d\""),
         good.replace("\"log\":\"x\"}", "\"log\":\"x\",\"kubernetes\":{\"namespace_name\":\"b\"}}"),
         String::new(),
@@ -196,7 +202,7 @@ proptest! {
 #[test]
 fn the_golden_records_are_read_as_they_are() {
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/examples/v1");
-    for name in ["plain", "bytes", "fragments", "complete", "partial"] {
+    for name in ["plain", "bytes", "fragments", "complete", "partial", "processed"] {
         let text = std::fs::read_to_string(examples.join(format!("{name}.ndjson"))).unwrap();
         let mut scanner = Scanner::default();
         for value in text.lines() {

@@ -2,17 +2,19 @@
 
 use super::*;
 use crate::{
-    enrich::Standing,
+    enrich::{PodFacts, Standing},
     parse::Grammar,
     tail::{Place, Positions, StreamPosition},
 };
 
 #[test]
 fn the_golden_files_become_the_golden_records() {
-    for name in ["plain", "bytes", "fragments", "docker", "complete", "partial"] {
+    for name in ["plain", "bytes", "fragments", "docker", "complete", "partial", "processed"] {
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../contract/examples/v1");
         let mut node = Node::with_docker();
-        let known = [("complete", pods::facts()), ("partial", pods::partial_facts())];
+        let wishes = [("parse-json".to_owned(), "api:stdout".to_owned())].into();
+        let processed = PodFacts { wishes, ..pods::facts() };
+        let known = [("complete", pods::facts()), ("partial", pods::partial_facts()), ("processed", processed)];
         if let Some((_, facts)) = known.into_iter().find(|(known, _)| *known == name) {
             node.pods.stand(Standing::Known);
             node.pods.set(pods::UID, facts);
