@@ -93,6 +93,7 @@ fn notices_hold_to_the_schema() {
         NoticeKind::ParseErrors,
         NoticeKind::Throttled,
         NoticeKind::EndOfStream,
+        NoticeKind::Settings,
     ];
     for kind in kinds {
         let bare = Notice::new(kind, format!("{UID}/api/0/k3v9/1"), 7);
@@ -102,6 +103,7 @@ fn notices_hold_to_the_schema() {
             offset: Some(4),
             reason: Some(LossReason::Budget),
             next_source: Some(format!("{UID}/api/0/x4t2/1").into()),
+            annotations: vec!["fairlead.dev/exclude".into()],
             ..bare.clone()
         };
         let of_bad_lines = Notice { source: format!("{UID}/api/0/k3v9/0").into(), ..bare.clone() };

@@ -44,6 +44,7 @@ pub struct Metrics {
     parked_namespaces: Family<OfReason, Gauge>,
     first_reads: Family<OfMetadata, Counter>,
     json_records: Family<OfReason, Counter>,
+    annotations_refused: Family<OfNamespace, Counter>,
     /// The reasons that stand beside each namespace in any of these.
     reasons: Arc<Mutex<HashMap<Namespace, BTreeSet<&'static str>>>>,
     /// Container instances whose first read waits for what Kubernetes knows of their pod.
@@ -218,6 +219,11 @@ impl Metrics {
         self.json_records.get_or_create_owned(&self.of_reason(namespace, reason))
     }
 
+    /// Container instances whose readers were told that annotations of their pod are not understood.
+    pub fn annotations_refused(&self, namespace: &Namespace) -> Counter {
+        self.annotations_refused.get_or_create_owned(&OfNamespace { namespace: Label(namespace.clone()) })
+    }
+
     /// Says that a namespace is parked for a reason, or no longer.
     pub fn parked(&self, namespace: &Namespace, reason: &'static str, parked: bool) {
         let label = OfReason::new(namespace, reason);
@@ -239,6 +245,7 @@ impl Metrics {
             &self.bytes_acknowledged,
             &self.parse_errors,
             &self.invalid_utf8,
+            &self.annotations_refused,
         ] {
             family.remove(&label);
         }
@@ -294,6 +301,7 @@ impl Metrics {
         add.metric("delivery_failures", "Records not delivered at the first attempt", &self.delivery_failures);
         add.metric("parked_namespaces", "1 for each namespace that waits for its topic", &self.parked_namespaces);
         add.metric("json_records", "Records looked at for a JSON object", &self.json_records);
+        add.metric("annotations_refused", "Instances of pods with faulty annotations", &self.annotations_refused);
         add.metric("first_reads", "Container instances whose reading began", &self.first_reads);
         add.metric("waiting_for_metadata", "Instances whose first read waits", &self.waiting_for_metadata);
         add.metric("pods_elsewhere", "Pods that belong to another namespace than their path", &self.pods_elsewhere);
@@ -384,6 +392,7 @@ mod tests {
         metrics.kubernetes.stand(Standing::Known);
         metrics.kubernetes.pods(0, 0);
         metrics.json_records(&namespace, "r");
+        metrics.annotations_refused(&namespace);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let kind_of = |sample: &str| {

@@ -21,6 +21,8 @@ pub enum NoticeKind {
     Throttled,
     /// Nothing follows, as far as the router knows.
     EndOfStream,
+    /// Annotations of the pod are not understood and count as absent.
+    Settings,
 }
 
 impl NoticeKind {
@@ -32,6 +34,7 @@ impl NoticeKind {
             Self::ParseErrors => "parse_errors",
             Self::Throttled => "throttled",
             Self::EndOfStream => "end_of_stream",
+            Self::Settings => "settings",
         }
     }
 
@@ -136,6 +139,9 @@ pub struct Notice<'a> {
     /// The source that goes on where this one ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_source: Option<Cow<'a, str>>,
+    /// The annotations that are not understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<String>,
 }
 
 impl<'a> Notice<'a> {
@@ -150,6 +156,7 @@ impl<'a> Notice<'a> {
             offset: None,
             reason: None,
             next_source: None,
+            annotations: Vec::new(),
         }
     }
 
@@ -213,6 +220,13 @@ impl fmt::Display for Notice<'_> {
             }
             (NoticeKind::EndOfStream, lines) => {
                 write!(f, "end of {stream}: {}, {} bytes", count(lines.unwrap_or(0)), self.bytes.unwrap_or(0))
+            }
+            (NoticeKind::Settings, _) => {
+                write!(
+                    f,
+                    "annotations of the pod are not understood and count as absent: {}",
+                    self.annotations.join(", ")
+                )
             }
         }
     }
@@ -287,6 +301,7 @@ mod tests {
             (NoticeKind::Throttled, Some((41, 53))),
             (NoticeKind::Truncated, None),
             (NoticeKind::EndOfStream, None),
+            (NoticeKind::Settings, None),
         ] {
             check(Notice { kind, ..gap() }, expected);
         }
@@ -303,6 +318,7 @@ mod tests {
             NoticeKind::ParseErrors,
             NoticeKind::Throttled,
             NoticeKind::EndOfStream,
+            NoticeKind::Settings,
         ];
         for kind in names {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.as_str()));

@@ -153,7 +153,7 @@ pub struct SourceState {
     covered: Ranges<()>,
     left_out: Ranges<()>,
     announced: Ranges<()>,
-    told: [Ranges<()>; 5],
+    told: [Ranges<()>; 6],
     truncated: Ranges<()>,
     cut: BTreeMap<u64, Pieces>,
     wrong: [Ranges<Spot>; 3],
@@ -239,6 +239,8 @@ impl SourceState {
         match told.kind {
             NoticeKind::Truncated => self.truncated.add(told.seq, told.seq.saturating_add(1), ()),
             NoticeKind::EndOfStream => self.end = self.end.max(Some(told.lines.unwrap_or(told.seq))),
+            // It speaks of the pod, not of lines.
+            NoticeKind::Settings => {}
             NoticeKind::Gap | NoticeKind::Throttled | NoticeKind::ParseErrors => {
                 self.accounted.add(told.seq, end, spot);
                 self.announced.add(told.seq, end, ());
@@ -252,7 +254,8 @@ impl SourceState {
                 }
             }
         }
-        if !known && told.kind != NoticeKind::EndOfStream && self.announcements.len() < ANNOUNCEMENTS_MAX {
+        let speaks_of_lines = !matches!(told.kind, NoticeKind::EndOfStream | NoticeKind::Settings);
+        if !known && speaks_of_lines && self.announcements.len() < ANNOUNCEMENTS_MAX {
             self.announcements.push((told.clone(), spot));
         }
         if known { Taken::Repeat } else { Taken::New }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const PREFIX: &str = "fairlead.dev/";
 const EXCLUDE: &str = "exclude";
 const PARSE_JSON: &str = "parse-json";
+/// So many annotations that nobody understands are named.
+const FAULTS_MAX: usize = 4;
 /// A longer value is taken for a mistake.
 const VALUE_BYTES_MAX: usize = 4_096;
 /// Kubernetes allows no longer name for a container.
@@ -84,6 +86,7 @@ impl Wishes {
                 _ => wishes.faults.push(format!("{PREFIX}{name}")),
             }
         }
+        wishes.faults.truncate(FAULTS_MAX);
         wishes
     }
 
@@ -97,7 +100,7 @@ impl Wishes {
         streams_of(&self.parse_json, container)
     }
 
-    /// The annotations that nobody understands.
+    /// The annotations that nobody understands, the first few.
     pub fn faults(&self) -> &[String] {
         &self.faults
     }

@@ -48,6 +48,10 @@ pub struct Instance {
     pub begun: bool,
     /// Whether nothing of it is sent, because its pod is another namespace's by what the API server says.
     pub is_elsewhere: bool,
+    /// What nobody understands of its pod's wishes.
+    pub faults: Vec<String>,
+    /// Whether its readers are told of that.
+    pub faults_told: bool,
     /// Where its lines go.
     pub topic: TopicName,
     /// Whose files of Docker's are its own, if it is reached through a link.
@@ -98,6 +102,8 @@ impl Instance {
             since: Instant::now(),
             begun: false,
             is_elsewhere: false,
+            faults: Vec::new(),
+            faults_told: true,
             topic,
             docker: None,
             is_moving: false,
@@ -183,6 +189,16 @@ impl Instance {
                 epoch.pipeline.origin_mut().describe(host, &self.identity, &self.known);
             }
         }
+    }
+
+    /// Takes what nobody understands of its pod's wishes. Returns whether that is something to tell.
+    pub fn take_faults(&mut self, faults: &[String]) -> bool {
+        if self.faults == faults {
+            return false;
+        }
+        self.faults = faults.to_vec();
+        self.faults_told = faults.is_empty();
+        !self.faults_told
     }
 
     /// No file will follow the last one.

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_contract::record::Metadata;
+use fairlead_contract::record::{Metadata, Notice, NoticeKind};
 use fairlead_service_kit::telemetry::field;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Worker;
 use crate::{
@@ -47,6 +47,8 @@ pub(super) struct KnownPods {
 struct KnownPod {
     facts: Option<Arc<PodFacts>>,
     wishes: Wishes,
+    /// What the last router told of, as nobody understands it.
+    told: Vec<String>,
 }
 
 /// What became of what is known of a pod.
@@ -117,6 +119,16 @@ impl KnownPods {
         !self.dirty.is_empty()
     }
 
+    /// What nobody understands of a pod's wishes.
+    pub(super) fn faults_of(&self, folder: &str) -> &[String] {
+        self.pods.get(folder).map_or(&[], |pod| pod.wishes.faults())
+    }
+
+    /// Whether the readers of a pod were told of that by the last router.
+    pub(super) fn were_told(&self, folder: &str) -> bool {
+        self.pods.get(folder).is_none_or(|pod| pod.told == pod.wishes.faults())
+    }
+
     /// Puts what changed into the next write. Returns of which pods.
     pub(super) fn put_into(&mut self, store: &mut Store) -> BTreeSet<String> {
         let changed = std::mem::take(&mut self.dirty);
@@ -147,7 +159,8 @@ impl Worker {
                 continue;
             }
             let wishes = Wishes::read(&facts.wishes);
-            let mut pod = KnownPod { facts: Some(Arc::new(facts)), wishes };
+            let told = wishes.faults().to_vec();
+            let mut pod = KnownPod { facts: Some(Arc::new(facts)), wishes, told };
             if pod.ask(&folder, self.parts.pods.as_ref()) == News::Other {
                 self.pods.dirty.insert(folder.clone());
             }
@@ -197,7 +210,8 @@ impl Worker {
             }
             instance.describe(&self.settings.node_name, pod.known(key, expected));
             let was_elsewhere = std::mem::replace(&mut instance.is_elsewhere, is_elsewhere);
-            if was_elsewhere || !instance.begun {
+            let has_news = instance.take_faults(pod.wishes.faults());
+            if was_elsewhere || has_news || !instance.begun {
                 held_back.push(key.clone());
             }
         }
@@ -224,6 +238,25 @@ impl Worker {
         let (known, is_elsewhere) = (pod.known(key, self.pods.expected), pod.is_elsewhere(folder));
         self.note_elsewhere(folder, is_elsewhere);
         (known, is_elsewhere)
+    }
+
+    /// Owes an instance's readers what nobody understands of its pod's wishes.
+    pub(super) fn tell_faults(&mut self, key: &InstanceKey) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let Some(epoch) = instance.epochs.last().filter(|_| !instance.faults_told) else { return };
+        instance.faults_told = true;
+        let annotations = instance.faults.clone();
+        let source = epoch.pipeline.origin().source(1);
+        let seq = epoch.pipeline.next_numbers()[1];
+        let notice = Notice { annotations, ..Notice::new(NoticeKind::Settings, source, seq) };
+        let (id, partition, at) = (epoch.id.clone(), epoch.partition, epoch.acknowledged);
+        let (namespace, folder) = (instance.identity.namespace.clone(), key.pod_folder.clone());
+        let names = instance.faults.join(", ");
+        self.parts.metrics.annotations_refused(&namespace).inc();
+        self.complain(&format!("annotations of {folder}"), |left_out| {
+            warn!({ field::K8S_NAMESPACE_NAME } = %namespace, { field::FILE_PATH } = folder, annotations = names, left_out, "annotations of a pod are not understood and count as absent");
+        });
+        self.owe(key, &id, partition, vec![(1, notice)], &at);
     }
 
     /// Whether an instance is not read, nor anything of it sent: its first line waits a while for what is known of its pod, or its pod is another

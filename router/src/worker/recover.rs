@@ -56,7 +56,12 @@ impl Worker {
         }
         let held = self.held.clone();
         let links = &self.hold_again(key, state.as_ref(), links);
-        let Some(instance) = self.instance(key) else { return };
+        if self.instance(key).is_none() {
+            return;
+        }
+        let were_told = state.is_some() && self.pods.were_told(&key.pod_folder);
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        instance.faults_told |= were_told;
         instance.next_link = state
             .as_ref()
             .map_or(0, |state| state.next_link)

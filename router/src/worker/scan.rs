@@ -388,7 +388,8 @@ impl Worker {
             let counters = self.parts.metrics.namespace(&namespace);
             let delivery = self.settings.topics.delivery(&namespace);
             let (known, is_elsewhere) = self.know(key);
-            let new = Instance::new(key.clone(), identity, topic, counters);
+            let mut new = Instance::new(key.clone(), identity, topic, counters);
+            new.take_faults(self.pods.faults_of(&key.pod_folder));
             self.instances.insert(key.clone(), Instance { delivery, known, is_elsewhere, ..new });
         }
         self.instances.get_mut(key)

@@ -99,8 +99,12 @@ impl Worker {
         let Some(instance) = self.instances.get(key) else { return Ok(Next::Sleep) };
         let places = instance.readable();
         let is_guilty = instance.guilty.is_some();
-        if places.is_empty() && !is_guilty && !instance.owes_unsent() || self.holds_back(key) {
+        let is_told = instance.faults_told;
+        if places.is_empty() && !is_guilty && !instance.owes_unsent() && is_told || self.holds_back(key) {
             return Ok(Next::Sleep);
+        }
+        if !is_told {
+            self.tell_faults(key);
         }
         if is_guilty {
             return Ok(self.send_guilty(key));

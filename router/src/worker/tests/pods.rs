@@ -262,3 +262,92 @@ fn labels_that_leave_no_room_are_left_out_and_park_nobody() {
     let partial = |seq| (Some("partial".to_owned()), None, seq);
     assert_eq!(marks(&stored), [partial(0), partial(1), partial(2)]);
 }
+
+/// Annotations of ours, without their prefix.
+fn wishing(wishes: &[(&str, &str)]) -> PodFacts {
+    PodFacts { wishes: map(wishes), ..facts() }
+}
+
+/// The texts that records have once more as objects.
+fn processed(stored: &[Vec<u8>]) -> Vec<Option<String>> {
+    let of = |value: &Vec<u8>| Record::parse(value).unwrap().log_processed.map(|object| object.get().to_owned());
+    records(stored).iter().map(of).collect()
+}
+
+#[test]
+fn json_is_parsed_where_it_is_asked_for_and_as_long_as_it_is() {
+    let object = |n: usize| format!(r#"{{"n":{n}}}"#);
+    let write = |node: &Node, n: usize| {
+        for stream in ["stdout", "stderr"] {
+            node.write("0.log", format!("{TIME} {stream} F {}\n", object(n)).as_bytes());
+        }
+    };
+    let mut node = asking(Standing::Known);
+    node.pods.set(UID, wishing(&[("parse-json", "other,api:stderr")]));
+    write(&node, 0);
+    node.start();
+    node.settle();
+    node.pods.set(UID, wishing(&[("parse-json", "true")]));
+    node.rounds(1);
+    write(&node, 1);
+    node.settle();
+    node.pods.set(UID, wishing(&[]));
+    node.rounds(1);
+    write(&node, 2);
+    let stored = node.finish();
+    let (zero, one) = (Some(object(0)), Some(object(1)));
+    assert_eq!(processed(&stored), [None, zero, one.clone(), one, None, None]);
+    let numbers: Vec<_> = stored.iter().map(|value| Record::parse(value).unwrap().fairlead.seq).collect();
+    assert_eq!(numbers, [0, 0, 1, 1, 2, 2], "and no number depends on it");
+}
+
+#[test]
+fn what_is_no_whole_object_goes_without_and_is_counted() {
+    let mut node = asking(Standing::Known);
+    node.pods.set(UID, wishing(&[("parse-json", "*:stdout")]));
+    node.settings.limits.record_bytes_max = 256;
+    let long = format!(r#"{{"long":"{}"}}"#, "x".repeat(400));
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(40), "]".repeat(40));
+    for text in ["text", &long, &deep, r#"{"a":1}"#] {
+        node.write("0.log", format!("{TIME} stdout F {text}\n").as_bytes());
+    }
+    node.write("0.log", format!("{TIME} stdout P {{\"joined\":\n{TIME} stdout F 1}}\n").as_bytes());
+    node.start();
+    node.settle();
+    let namespace = Namespace::parse("payments").unwrap();
+    let metrics = node.worker.as_ref().unwrap().parts.metrics.clone();
+    let counted =
+        ["no_object", "too_long", "too_deep", "processed"].map(|result| metrics.json_records(&namespace, result).get());
+    assert_eq!(counted, [1, 1, 1, 2]);
+    let texts: Vec<_> = processed(&node.finish()).into_iter().flatten().collect();
+    assert_eq!(texts, [r#"{"a":1}"#, r#"{"joined":1}"#]);
+}
+
+#[test]
+fn an_annotation_that_nobody_understands_counts_as_absent_and_its_pods_readers_are_told() {
+    let told = |stored: &[Vec<u8>]| -> Vec<(Vec<String>, u64)> {
+        let of_settings = notices(stored).into_iter().filter(|notice| notice.kind == NoticeKind::Settings);
+        of_settings.map(|notice| (notice.annotations, notice.seq)).collect()
+    };
+    let mut node = asking(Standing::Known);
+    node.pods.set(UID, wishing(&[("exclude", "yes please"), ("parse-json", "true")]));
+    node.lines("0.log", 0, 2);
+    node.start();
+    node.settle();
+    node.kill(0);
+    // A restart tells nothing anew; a change does, and a container that comes later has its own readers.
+    node.start();
+    node.settle();
+    node.pods.set(UID, wishing(&[("exclud", "true")]));
+    node.lines("0.log", 2, 1);
+    node.settle();
+    node.write("1.log", format!("{TIME} stdout F again\n").as_bytes());
+    time_is_over(&mut node);
+    let stored = node.finish_all();
+    assert_eq!(logs(&stored).len(), 4, "all lines are there");
+    let exclude = vec!["fairlead.dev/exclude".to_owned()];
+    let other = vec!["fairlead.dev/exclud".to_owned()];
+    assert_eq!(told(&stored), [(exclude, 0), (other.clone(), 2), (other, 0)]);
+    let sentence = stored.iter().find(|value| is_notice(value)).unwrap();
+    assert!(Record::parse(sentence).unwrap().log.contains("fairlead.dev/exclude"));
+}
