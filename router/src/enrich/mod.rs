@@ -37,7 +37,7 @@ pub use self::{
     settings::{Kubernetes, Names},
 };
 pub use fairlead_contract::record::Owner;
-pub use wishes::{PREFIX as WISH_PREFIX, Streams, Wishes};
+pub use wishes::{Streams, Wishes};
 
 /// Where the worker asks what is known of a pod. Asking never blocks.
 pub trait Pods: Send + Sync {

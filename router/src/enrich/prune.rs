@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fairlead_contract::namespace::Namespace;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{ContainerFacts, Owner, PodFacts, object::Pod, settings::Names};
+use super::{ContainerFacts, Owner, PodFacts, object::Pod, settings::Names, wishes};
 
 /// Labels and annotations of a pod, as JSON; what is more goes, the largest first.
 pub const TEXTS_BYTES_MAX: usize = 16 << 10;
@@ -21,8 +21,6 @@ const WISHES_MAX: usize = 16;
 const WISH_BYTES_MAX: usize = 4 << 10;
 const CUT_SIGN: &str = "…";
 
-/// Annotations that are wishes begin with this.
-const WISH: &str = "fairlead.dev/";
 /// The kubelet puts a static pod's hash here, on the object that mirrors it.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The label by which a Deployment's ReplicaSet and its pods know each other.
@@ -75,7 +73,7 @@ pub fn prune(mut pod: Pod, node: &str, annotations: &Names) -> Result<Pruned, Un
     facts.cut = pod.containers.len() > facts.containers.len();
     facts.owner = owner(&pod, &facts.labels);
     for (name, value) in pod.annotations {
-        if let Some(wish) = name.strip_prefix(WISH).filter(|wish| is_name(wish)) {
+        if let Some(wish) = name.strip_prefix(wishes::PREFIX).filter(|wish| is_name(wish)) {
             if facts.wishes.len() < WISHES_MAX {
                 facts.wishes.insert(wish.to_owned(), bounded_wish(value.as_deref()));
             } else {

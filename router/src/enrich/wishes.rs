@@ -9,7 +9,7 @@ use fairlead_contract::record::Stream;
 use serde::{Deserialize, Serialize};
 
 /// What the names of our annotations begin with.
-pub const PREFIX: &str = "fairlead.dev/";
+pub(super) const PREFIX: &str = "fairlead.dev/";
 const EXCLUDE: &str = "exclude";
 const PARSE_JSON: &str = "parse-json";
 /// So many annotations that nobody understands are named.
