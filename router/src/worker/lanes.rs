@@ -23,8 +23,16 @@ use crate::{
 const STALL: Duration = Duration::from_millis(400);
 /// The same where no other topic's records show that Kafka answers.
 const STALL_ALONE: Duration = Duration::from_millis(1_500);
+/// How many of the topics that stand still on the main lane are taken off it at once, those first that were sent first: Kafka answers a
+/// connection in order, so who waits longest is waited for. Doubled with each swap that follows soon on another.
+const SUSPECTS_MIN: usize = 2;
+/// A topic is sluggish when the others waited for so long behind it, so often within so long, on a lane that can be quick.
+const SLUGGISH: Duration = Duration::from_millis(150);
+const SLUGGISH_TIMES: usize = 3;
+const SLUGGISH_WITHIN: Duration = Duration::from_secs(5);
+const QUICK: Duration = Duration::from_millis(40);
 /// How often topics with records in flight are looked at.
-pub(super) const WATCH_EVERY: Duration = Duration::from_millis(100);
+pub(super) const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// How long a topic must have been well to leave the slow lane; doubled each time that it comes back to it.
 const PROBATION_MIN: Duration = Duration::from_secs(5);
 const PROBATION_MAX: Duration = Duration::from_secs(320);
@@ -46,6 +54,9 @@ pub(super) struct Lanes {
     overtaken: [Option<Instant>; Lane::COUNT],
     /// When the main lane was last made anew, and how long the next time waits after that.
     swapped: Option<(Instant, Duration)>,
+    suspects: usize,
+    /// When a read was last acknowledged quickly on the main lane.
+    quick_at: Option<Instant>,
     watched_at: Option<Instant>,
 }
 
@@ -60,6 +71,8 @@ struct Track {
     /// The oldest read in flight and its records without a report, as last seen, and since when that stands still.
     front: Option<(Slot, u32)>,
     still_since: Option<Instant>,
+    /// The reads in flight, by the time that they were sent, behind which the main lane waited lately, and when that was seen.
+    waited_for: VecDeque<(Instant, Instant)>,
     /// How long it must be well next time.
     probation: Option<Duration>,
     /// When it last left the slow lane.
@@ -73,10 +86,12 @@ struct Track {
 }
 
 /// Why a topic is on the slow lane.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Slow {
     /// Since when it takes records and is not slow.
     well_since: Option<Instant>,
+    /// A topic that stands still for so long is not well.
+    bound: Duration,
 }
 
 impl Track {
@@ -87,7 +102,12 @@ impl Track {
     }
 
     fn demote(&mut self, now: Instant) {
-        if self.slow.replace(Slow::default()).is_none() {
+        self.demote_for(STALL, now);
+    }
+
+    fn demote_for(&mut self, bound: Duration, now: Instant) {
+        self.waited_for.clear();
+        if self.slow.replace(Slow { well_since: None, bound }).is_none() {
             let was_good = self.promoted.is_some_and(|at| now.saturating_duration_since(at) >= GOOD_AFTER);
             let before = self.probation.filter(|_| !was_good);
             self.probation = Some(before.map_or(PROBATION_MIN, |before| (before * 2).min(PROBATION_MAX)));
@@ -104,6 +124,8 @@ impl Lanes {
             topics: HashMap::new(),
             overtaken: [None; Lane::COUNT],
             swapped: None,
+            suspects: SUSPECTS_MIN,
+            quick_at: None,
             watched_at: None,
         }
     }
@@ -194,6 +216,9 @@ impl Lanes {
         if let Some(lane) = track.lane {
             let latest = &mut self.overtaken[lane.index()];
             *latest = (*latest).max(Some(sent));
+            if lane == self.main && now.saturating_duration_since(sent) <= QUICK {
+                self.quick_at = Some(now);
+            }
         }
         if let Some(slow) = &mut track.slow {
             slow.well_since.get_or_insert(now);
@@ -262,8 +287,10 @@ impl Lanes {
         }
         let promoted = self.promote(now);
         let swapped = self.stalled_on_main(now) && self.swap(now, sink);
+        // It is acknowledged after all: it moves when nothing of it is in flight, and needs no other main lane.
+        let moves = self.sluggish_on_main(now);
         self.close_drained(sink);
-        promoted || swapped
+        promoted || swapped || moves
     }
 
     /// Marks the topics that are slow on the main lane. Returns whether there are any.
@@ -277,31 +304,64 @@ impl Lanes {
         if !self.topics.values().any(is_slow) {
             return false;
         }
-        // One is shown to be slow. What stands still for as long beside it is not better off.
-        let mut demoted = None;
-        let mut others = 0;
-        for (topic, track) in &mut self.topics {
-            let Some((stall, _)) = track.stall(now).filter(|(stall, _)| *stall >= STALL) else { continue };
-            if track.lane == Some(main) && track.slow.is_none() {
-                track.demote(now);
-                others += usize::from(demoted.replace((topic, stall)).is_some());
-            }
-        }
-        if let Some((topic, stall)) = demoted {
+        // One is shown to be slow. Others stand still behind it, or are slow themselves.
+        let mut still: Vec<_> = self
+            .topics
+            .iter_mut()
+            .filter(|(_, track)| track.lane == Some(main) && track.slow.is_none())
+            .filter_map(|(topic, track)| {
+                let (stall, sent) = track.stall(now).filter(|(stall, _)| *stall >= STALL)?;
+                Some((sent, stall, topic, track))
+            })
+            .collect();
+        still.sort_by_key(|(sent, ..)| *sent);
+        still.truncate(self.suspects);
+        for (_, stall, topic, track) in still {
+            track.demote(now);
             let stall_ms = stall.as_millis();
-            warn!({ field::DESTINATION } = %topic, stall_ms, others, "topics are slow: their records go through the slow lane");
+            warn!({ field::DESTINATION } = %topic, stall_ms, "topic is slow: its records go through the slow lane");
         }
+        true
+    }
+
+    /// Marks the topic behind which the main lane waits again and again, though never for long. Returns whether there is one.
+    fn sluggish_on_main(&mut self, now: Instant) -> bool {
+        let main = self.main;
+        let recent = |at: Instant| now.saturating_duration_since(at) <= SLUGGISH_WITHIN;
+        if !self.quick_at.is_some_and(recent) {
+            return false; // nobody is quick: that is how Kafka is
+        }
+        let still = self.topics.iter_mut().filter(|(_, track)| track.lane == Some(main) && track.slow.is_none());
+        let first = still
+            .filter_map(|(topic, track)| {
+                let (_, sent) = track.stall(now).filter(|(stall, _)| *stall >= SLUGGISH)?;
+                Some((sent, topic, track))
+            })
+            .min_by_key(|(sent, ..)| *sent);
+        let Some((sent, topic, track)) = first else { return false };
+        track.waited_for.retain(|(_, seen)| recent(*seen));
+        if track.waited_for.back().is_none_or(|(read, _)| *read != sent) {
+            track.waited_for.push_back((sent, now));
+        }
+        if track.waited_for.len() < SLUGGISH_TIMES {
+            return false;
+        }
+        track.demote_for(SLUGGISH, now);
+        warn!({ field::DESTINATION } = %topic, "others wait behind this topic again and again: its records go through the slow lane");
         true
     }
 
     /// Makes a fresh producer the main lane, and the old one the slow lane.
     fn swap(&mut self, now: Instant, sink: &mut dyn Sink) -> bool {
-        let wait = match self.swapped {
+        let (wait, suspects) = match self.swapped {
             Some((at, wait)) if now.saturating_duration_since(at) < wait => return false,
-            Some((at, wait)) if now.saturating_duration_since(at) < wait * 4 => (wait * 2).min(SWAP_WAIT_MAX),
-            _ => SWAP_WAIT_MIN,
+            Some((at, wait)) if now.saturating_duration_since(at) < wait * 4 => {
+                ((wait * 2).min(SWAP_WAIT_MAX), self.suspects.saturating_mul(2))
+            }
+            _ => (SWAP_WAIT_MIN, SUSPECTS_MIN),
         };
         let Some(fresh) = self.open(u64::MAX, sink) else { return false };
+        self.suspects = suspects;
         self.swapped = Some((now, wait));
         self.draining.extend(self.slow.replace(self.main));
         self.main = fresh;
@@ -393,8 +453,8 @@ fn see_progress(track: &mut Track, now: Instant, pending: &Pending) {
     if track.front.replace(front).is_some_and(|seen| seen.0 == front.0 && seen.1 != front.1) {
         track.still_since = Some(now);
     }
-    let stalled = track.stall(now).is_some_and(|(stall, _)| stall >= STALL);
-    if let Some(slow) = track.slow.as_mut().filter(|_| stalled) {
+    let stall = track.stall(now).map_or(Duration::ZERO, |(stall, _)| stall);
+    if let Some(slow) = track.slow.as_mut().filter(|slow| stall >= slow.bound) {
         slow.well_since = None;
     }
 }

@@ -73,6 +73,45 @@ fn what_turns_slow_keeps_its_producer_and_the_others_get_a_fresh_one() {
     assert_eq!(bench.choose("new"), Some(main));
 }
 
+/// Others wait behind a topic for 200 ms, so often, while one beside it is acknowledged after `beside_ms`. Is the topic taken off the main lane?
+fn is_moved(times: u32, beside_ms: u64) -> bool {
+    let mut bench = Bench::new();
+    for time in 0..times {
+        let ms = u64::from(time) * 400;
+        bench.send("quick", 3 * time, ms);
+        bench.acknowledge("quick", 3 * time, ms + beside_ms);
+        bench.send("first", 3 * time + 1, ms + 60);
+        bench.send("behind", 3 * time + 2, ms + 70);
+        bench.watch(ms + 150);
+        bench.watch(ms + 250);
+        bench.acknowledge("first", 3 * time + 1, ms + 260);
+        bench.acknowledge("behind", 3 * time + 2, ms + 260);
+    }
+    assert_eq!(bench.choose("behind"), Some(Lane::FIRST));
+    bench.choose("first") != Some(Lane::FIRST)
+}
+
+#[test]
+fn behind_whom_others_wait_again_and_again_leaves_the_main_lane() {
+    assert!(!is_moved(2, 5));
+    assert!(is_moved(3, 5));
+    // Where nobody is quick, waiting is how it is.
+    assert!(!is_moved(3, 55));
+}
+
+#[test]
+fn of_those_that_stand_still_the_first_are_suspected_first() {
+    let mut bench = Bench::new();
+    for (slot, name) in ["first", "second", "third", "fourth"].into_iter().enumerate() {
+        bench.send(name, slot as u32, slot as u64);
+    }
+    bench.send("well", 8, 10);
+    bench.acknowledge("well", 8, 20);
+    assert!(bench.watch(500));
+    let is_slow = |bench: &Bench, name: &str| bench.lanes.topics[&topic(name)].slow.is_some();
+    assert_eq!(["first", "second", "third", "fourth"].map(|name| is_slow(&bench, name)), [true, true, false, false]);
+}
+
 #[test]
 fn a_healthy_topic_moves_only_when_nothing_of_it_is_in_flight() {
     let mut bench = Bench::new();
