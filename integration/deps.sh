@@ -4,7 +4,7 @@
 set -eu
 
 build="gcc g++ libc6-dev make pkg-config libssl-dev"
-tests="curl git openssl conmon openjdk-17-jdk-headless maven chromium chromium-driver prometheus docker-compose"
+tests="curl git openssl conmon openjdk-17-jdk-headless maven chromium chromium-driver iproute2 prometheus docker-compose"
 
 # Go, for kube-apiserver, etcd, the kubelet's own rotation code and Helm: Debian's if it is new enough.
 if ! (go env GOVERSION || /usr/local/go/bin/go env GOVERSION) 2>/dev/null | grep -Eq '^go1\.(2[4-9]|[3-9][0-9])'; then

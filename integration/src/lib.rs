@@ -27,6 +27,7 @@ pub mod kubernetes;
 pub mod steady;
 pub mod workload;
 
+pub mod containers;
 pub mod helm;
 
 pub mod browser;

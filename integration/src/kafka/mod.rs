@@ -90,6 +90,17 @@ impl ApacheKafka {
         Ok(ApacheKafka { validator: None, nodes, ports: all, shape: *shape, java, folder: folder })
     }
 
+    /// The command that runs a broker with settings of somebody else's, on a data folder that it makes and formats. For whoever starts it elsewhere.
+    ///
+    /// # Errors
+    /// When Maven cannot fetch Kafka or it refuses the settings.
+    pub fn command_for(settings: &str, folder: &std::path::Path) -> Result<std::process::Command> {
+        let java = Java::prepared(install::libraries()?, folder)?;
+        let node = Node::prepared(folder.join("broker"), &java, settings, "-Xmx512m", None)?;
+        node.format(&[])?;
+        Ok(node.command())
+    }
+
     /// Starts those of its processes that do not run, again on the same data and ports, and waits until a record is
     /// acknowledged by every broker.
     ///

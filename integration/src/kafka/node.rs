@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -59,15 +60,20 @@ impl Node {
         output(command).context("format Kafka's storage").map(|_| ())
     }
 
+    /// The command that runs it.
+    pub(super) fn command(&self) -> Command {
+        let mut command = self.java.command();
+        command.args(["-Xms128m", self.heap, "kafka.Kafka"]).arg(self.folder.join("server.properties"));
+        command
+    }
+
     /// Starts it, again on the same data and ports; does not wait.
     ///
     /// # Errors
     /// When it runs already or java does not start.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = self.java.command();
-        command.args(["-Xms128m", self.heap, "kafka.Kafka"]).arg(self.folder.join("server.properties"));
-        self.process = Some(Child::start(&self.name, &command, &self.log())?);
+        self.process = Some(Child::start(&self.name, &self.command(), &self.log())?);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod chart;
+mod compose;
 mod configuration;
 mod manifests;
 mod metrics;
@@ -11,6 +12,7 @@ mod pods;
 mod values;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fairlead_integration::folders::repository;
 use fairlead_integration::helm;
@@ -52,6 +54,12 @@ impl Rendered {
         let kind = if program == "router" { "DaemonSet" } else { "Deployment" };
         &self.one(kind, program)["spec"]["template"]
     }
+}
+
+/// One scenario at a time: each starts several processes.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn arguments(values: Option<&str>) -> Vec<String> {

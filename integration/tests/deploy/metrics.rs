@@ -34,6 +34,7 @@ fn every_expression_is_answered_from_what_the_programs_export() {
     if !Component::Prometheus.usable() {
         return;
     }
+    let _turn = super::turn();
     let stage = in_trouble();
     let _follow =
         Follow::open(&stage.team("payments").unwrap(), "/v1/namespaces/payments/logs?follow=true&tail=5").unwrap();
