@@ -53,15 +53,18 @@ pub(super) struct Timing {
     /// Failures of this length are waited out; while one lasts longer, nothing is expected.
     away_after: Duration,
     /// How long the head of an answer is waited for; that of a watch comes at once too.
-    pub answer_max: Duration,
+    answer_max: Duration,
+    /// How long a watch may be silent: the server sends a bookmark about once a minute.
+    silence_max: Duration,
     /// How long nothing may come while all pods are being told.
-    pub progress_max: Duration,
+    progress_max: Duration,
 }
 
 const TIMING: Timing = Timing {
     start_spread: Duration::from_millis(2_500),
     away_after: Duration::from_secs(10),
     answer_max: Duration::from_secs(20),
+    silence_max: Duration::from_secs(150),
     progress_max: Duration::from_secs(20),
 };
 
@@ -213,7 +216,7 @@ impl Asker {
         let wait = settings.metadata_wait;
         let longest = if wait.is_zero() { timing.start_spread } else { timing.start_spread.min(wait / 2) };
         let start_at = Instant::now() + spread(longest);
-        let meter = Arc::new(Meter::new(metrics.clone(), timing.answer_max));
+        let meter = Arc::new(Meter::new(metrics.clone(), timing.answer_max, timing.silence_max));
         metrics.stand(Standing::Starting);
         Asker {
             node: node.to_owned(),

@@ -6,7 +6,7 @@ use std::{
     error::Error as StdError,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use kube::client::Body;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tower::{BoxError, Layer, Service};
 
@@ -48,7 +48,10 @@ pub enum MeterError {
 #[derive(Debug)]
 pub struct Meter {
     metrics: KubernetesMetrics,
+    /// How long the head of an answer is waited for; that of a watch comes at once too.
     answer_max: Duration,
+    /// How long a watch may be silent: the server sends a bookmark about once a minute.
+    silence_max: Duration,
     /// Told when a watch is answered: from then on changes are told.
     pub watching: Notify,
     pace: Mutex<Pace>,
@@ -63,11 +66,11 @@ struct Pace {
 }
 
 impl Meter {
-    /// Counts here. `answer_max`: how long the head of an answer is waited for.
-    pub fn new(metrics: KubernetesMetrics, answer_max: Duration) -> Meter {
+    /// Counts here. `answer_max`: how long the head of an answer is waited for. `silence_max`: how long a watch may be silent.
+    pub fn new(metrics: KubernetesMetrics, answer_max: Duration, silence_max: Duration) -> Meter {
         let now = Instant::now();
         let pace = Pace { tokens: BURST, refilled_at: now, quiet_until: now };
-        Meter { metrics, answer_max, watching: Notify::new(), pace: Mutex::new(pace) }
+        Meter { metrics, answer_max, silence_max, watching: Notify::new(), pace: Mutex::new(pace) }
     }
 
     /// Until when the server asked us to wait.
@@ -177,7 +180,8 @@ where
                 Err(_) => Err(MeterError::NoAnswer(meter.answer_max.as_secs()).into()),
             };
             meter.judge(kind, answer.as_ref().map_err(AsRef::as_ref));
-            answer.map(|answer| answer.map(|body| MeteredBody { body, meter, kind, bytes: 0 }))
+            let silence = (kind.verb == "watch").then(|| Box::pin(sleep(meter.silence_max)));
+            answer.map(|answer| answer.map(|body| MeteredBody { body, meter, kind, bytes: 0, silence }))
         })
     }
 }
@@ -210,6 +214,8 @@ pub struct MeteredBody<B> {
     kind: Kind,
     /// So far; of a watch, of the present line.
     bytes: u64,
+    /// Of a watch: when it has been silent for too long. A connection may seem to live though nobody is there any more.
+    silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> HttpBody for MeteredBody<B>
@@ -222,7 +228,14 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+            // Its end, and no error: the next one shows how it is.
+            let silent = this.silence.as_mut().is_some_and(|silence| silence.as_mut().poll(context).is_ready());
+            return if silent { Poll::Ready(None) } else { Poll::Pending };
+        };
+        if let Some(silence) = &mut this.silence {
+            silence.as_mut().reset(Instant::now() + this.meter.silence_max);
+        }
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
             this.meter.metrics.received_bytes.inc_by(data.remaining() as u64);
             let line_began = (this.kind.verb == "watch").then(|| memchr::memrchr(b'\n', data)).flatten();
@@ -292,9 +305,9 @@ mod tests {
             }
             Bytes::from(bytes)
         };
-        let meter = Arc::new(Meter::new(KubernetesMetrics::default(), Duration::ZERO));
+        let meter = Arc::new(Meter::new(KubernetesMetrics::default(), Duration::ZERO, Duration::ZERO));
         let body = Frames(frames.iter().rev().map(bytes).collect());
-        let mut body = MeteredBody { body, meter: Arc::clone(&meter), kind, bytes: 0 };
+        let mut body = MeteredBody { body, meter: Arc::clone(&meter), kind, bytes: 0, silence: None };
         let mut count = 0;
         let mut context = Context::from_waker(std::task::Waker::noop());
         while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut context) {

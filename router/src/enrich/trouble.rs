@@ -19,7 +19,7 @@ pub struct Trouble {
 /// The kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// What is needed for a connection is missing or wrong: files, certificates.
+    /// What is needed for a connection is missing or wrong: files, certificates, the address.
     Settings,
     /// No connection, or it broke.
     Unreachable,
@@ -111,6 +111,9 @@ impl Trouble {
                 MeterError::TooLarge(_) => Reason::TooLarge,
             };
             return Trouble::new(reason, error.to_string());
+        }
+        if let Some(error) = find::<rustls::Error>(error) {
+            return Trouble::new(Reason::Settings, format!("TLS: {error}"));
         }
         match error {
             Error::Api(status) => Trouble::of_answer(status),

@@ -168,8 +168,8 @@ impl PodWatch {
         } else {
             self.stream = None;
         }
-        if trouble.reason == Reason::Unauthorized {
-            // The token may have been replaced.
+        if matches!(trouble.reason, Reason::Unauthorized | Reason::Settings) {
+            // The token, or an authority, may have been replaced.
             self.renew();
         }
         let wait = self.backoff.next().unwrap_or(BACKOFF_MAX);

@@ -13,12 +13,21 @@ use super::*;
 
 const NODE: &str = "node-1";
 
-/// Times as short as a test can bear.
-const SHORT: Timing = Timing {
+/// Times that a busy machine does not run into.
+const PATIENT: Timing = Timing {
     start_spread: Duration::ZERO,
+    away_after: Duration::from_secs(20),
+    answer_max: Duration::from_secs(20),
+    silence_max: Duration::from_secs(60),
+    progress_max: Duration::from_secs(20),
+};
+
+/// Times as short as a test can bear that waits for them.
+const SHORT: Timing = Timing {
     away_after: Duration::from_millis(1_500),
     answer_max: Duration::from_millis(1_500),
     progress_max: Duration::from_millis(1_500),
+    ..PATIENT
 };
 
 /// A router's side of the API server.
@@ -34,12 +43,20 @@ impl Side {
         Side::start_with(api, |_| {})
     }
 
+    fn start_short(api: &FakeApi) -> Side {
+        Side::start_at(&format!("http://{}", api.address), SHORT, |_| {})
+    }
+
     fn start_with(api: &FakeApi, change: impl FnOnce(&mut Kubernetes)) -> Side {
+        Side::start_at(&format!("http://{}", api.address), PATIENT, change)
+    }
+
+    fn start_at(server: &str, timing: Timing, change: impl FnOnce(&mut Kubernetes)) -> Side {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", api.address)}}],
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
             "users": [{"name": "u", "user": {"tokenFile": "token"}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         });
@@ -59,7 +76,7 @@ impl Side {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let access = settings.access.clone().unwrap();
-        let pods = ApiPods::start_with(access, &settings, NODE, metrics, readiness.clone(), SHORT).unwrap();
+        let pods = ApiPods::start_with(access, &settings, NODE, metrics, readiness.clone(), timing).unwrap();
         Side { folder, registry, readiness, pods }
     }
 
@@ -192,7 +209,7 @@ fn where_lists_are_not_streamed_they_are_asked_for_from_the_servers_memory() {
     let check = |streaming: Streaming| {
         let api = world();
         api.faults(|faults| faults.streaming = streaming);
-        let side = Side::start(&api);
+        let side = Side::start_short(&api);
         side.wait_known();
         side.wait("namespaces", || side.namespace("3").is_some());
         let list =
@@ -281,7 +298,7 @@ fn without_the_right_to_namespaces_pods_are_known_and_nobody_waits_for_the_rest(
 #[test]
 fn a_server_that_goes_and_comes_is_waited_out_or_missed() {
     let mut api = world();
-    let side = Side::start(&api);
+    let side = Side::start_short(&api);
     side.wait("namespaces", || side.namespace("3").is_some());
     api.go();
     side.wait_away();
@@ -307,7 +324,7 @@ fn a_server_that_goes_and_comes_is_waited_out_or_missed() {
 fn a_server_that_is_not_there_at_the_start_is_used_when_it_comes() {
     let mut api = world();
     api.go();
-    let side = Side::start(&api);
+    let side = Side::start_short(&api);
     side.wait_away();
     assert!(side.pod("1").is_none());
     assert!(side.count(&["requests_total", "watch", "unreachable"]) >= 1.0);
@@ -321,7 +338,7 @@ fn a_server_that_accepts_and_never_answers_is_given_up() {
     let check = |watches_alone: bool| {
         let api = world();
         api.faults(|faults| (faults.silent, faults.silent_watches) = (!watches_alone, watches_alone));
-        let side = Side::start(&api);
+        let side = Side::start_short(&api);
         if !watches_alone {
             side.wait_away();
             side.wait("an error", || side.count(&["errors_total", "timeout"]) >= 1.0);
@@ -337,11 +354,42 @@ fn a_server_that_accepts_and_never_answers_is_given_up() {
 }
 
 #[test]
+fn a_watch_that_is_silent_for_too_long_is_opened_again() {
+    let api = world();
+    let timing = Timing { silence_max: Duration::from_secs(2), ..PATIENT };
+    let side = Side::start_at(&format!("http://{}", api.address), timing, |_| {});
+    side.wait_known();
+    // Its connection stays, and what happens is not told.
+    api.faults(|faults| faults.deaf = true);
+    api.put(pod("4", "shop", "new"));
+    side.wait("another watch", || api.asked(&["watch"]) == 2);
+    assert_eq!((side.label("4"), side.pods.standing()), (None, Standing::Known));
+    api.faults(|faults| faults.deaf = false);
+    api.put(pod("5", "shop", "new"));
+    side.wait("what was not told", || side.label("4").is_some() && side.label("5").is_some());
+    assert_eq!((api.asked(&["sendInitialEvents"]), api.asked(&["list"])), (1, 0), "it went on from where it was");
+    assert_eq!(side.count(&["errors_total"]), 0.0);
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_a_matter_of_settings() {
+    let api = world();
+    let side = Side::start_at(&format!("https://{}", api.address), PATIENT, |_| {});
+    side.wait_away();
+    let report = side.readiness.report();
+    assert!(report.contains("settings: TLS: "), "{report}");
+    let file = side.folder.path().join("kubeconfig");
+    let plain = fs::read_to_string(&file).unwrap().replace("https:", "http:");
+    fs::write(&file, plain).unwrap();
+    side.wait_known();
+}
+
+#[test]
 fn garbage_is_no_answer() {
     let check = |garbage: &'static str| {
         let api = world();
         api.faults(|faults| faults.garbage = Some(garbage));
-        let side = Side::start(&api);
+        let side = Side::start_short(&api);
         side.wait_away();
         side.wait("an error", || side.count(&["errors_total", "garbage"]) >= 1.0);
         assert!(side.pod("1").is_none(), "{garbage}");

@@ -44,6 +44,8 @@ pub struct Faults {
     pub silent: bool,
     /// Watches are answered, and nothing comes.
     pub silent_watches: bool,
+    /// Watches tell nothing that happens.
+    pub deaf: bool,
     /// What every answer is, with status 200.
     pub garbage: Option<&'static str>,
     /// A line before each event of a watch.
@@ -341,7 +343,9 @@ fn watch(shared: Arc<Shared>, query: BTreeMap<String, String>, faults: Faults) -
         loop {
             let told: Vec<Value> = {
                 let world = shared.lock();
-                if next < world.oldest {
+                if world.faults.deaf {
+                    Vec::new()
+                } else if next < world.oldest {
                     let expired = json!({"type": "ERROR", "object": status(410, "too old resource version")});
                     vec![expired]
                 } else {
