@@ -1,10 +1,11 @@
 //! Real CRI files without a container runtime: what containerd writes and the kubelet does with it.
 //!
 //! [`cri::CriWriter`] writes one container's file, [`rotation`] is the kubelet's part, [`lines`] has what services print,
-//! [`fleet`] keeps some namespaces of pods busy, short-lived ones too.
+//! [`fleet`] keeps some namespaces of pods busy, short-lived ones too. [`docker`] plays Docker's logger instead.
 
 pub mod cri;
 pub mod dice;
+pub mod docker;
 pub mod fleet;
 pub mod kept;
 pub mod lines;

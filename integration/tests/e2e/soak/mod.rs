@@ -7,6 +7,7 @@ mod budget;
 mod conmon;
 mod dead_letters;
 mod disk;
+mod docker;
 mod fairness_three_brokers;
 mod files;
 mod kills;

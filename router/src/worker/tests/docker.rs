@@ -185,6 +185,26 @@ fn rotations_between_two_looks_are_followed_by_name() {
 }
 
 #[test]
+fn names_that_move_under_the_look_mislead_nobody() {
+    for lost_events in [false, true] {
+        let mut node = Node::with_docker();
+        // No file is removed before it is held.
+        let mut container = Container { max_file: 400, ..node.container(0) };
+        node.start();
+        let writing = std::thread::spawn(move || {
+            (0..300).for_each(|_| _ = container.write(1).rotate());
+            container.lines
+        });
+        while !writing.is_finished() {
+            node.worker.as_mut().unwrap().watcher.overflowed |= lost_events;
+            node.rounds(1);
+        }
+        let lines = writing.join().unwrap();
+        assert_eq!(rows(&node.finish()), one_run(lines), "lost events: {lost_events}");
+    }
+}
+
+#[test]
 fn what_was_rotated_while_the_router_was_away_is_known_by_its_file_and_counted_by_its_name() {
     for clean in [true, false] {
         for rotations in 0..4 {
