@@ -36,7 +36,8 @@ fn simulated_over_kills_loses_nothing_and_breaks_no_run() {
     let _turn = crate::turn();
     let containers = scratch("containers").unwrap();
     let kills = pick(8, 80);
-    let title = format!("Docker's logger, simulated: rotated and compressed, `kill -9` of the router at {kills} moments");
+    let title =
+        format!("Docker's logger, simulated: rotated and compressed, `kill -9` of the router at {kills} moments");
     let options = |pod| Options { max_size: 48 << 10, max_file: 60, compress: pod % 2 == 0 };
     scenario("17-docker", &title, containers.path(), kills, options);
 }
