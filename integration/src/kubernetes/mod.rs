@@ -9,6 +9,7 @@ mod accounts;
 mod cluster;
 mod install;
 mod node;
+mod objects;
 mod pod;
 pub mod requests;
 mod truth;

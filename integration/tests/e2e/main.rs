@@ -8,6 +8,7 @@ mod broker_restart;
 mod cursor;
 mod faults;
 mod follow;
+mod kubernetes;
 mod page;
 mod renumbering;
 mod rotation;
@@ -16,6 +17,7 @@ mod soak;
 mod trial;
 mod two_teams;
 
+use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +34,11 @@ const ARRIVES: Duration = Duration::from_secs(60);
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Past libtest's capture: the figures of a run that passes.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Waits until all that these containers wrote is in their namespace's topic, and fails unless every line is there, in

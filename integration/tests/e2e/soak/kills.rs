@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use fairlead_integration::broker::Kind;
-use fairlead_integration::generator::dice::Dice;
 use fairlead_integration::http::history;
 use fairlead_integration::soak::{Case, pick};
 use fairlead_integration::stage::Stage;
@@ -28,10 +27,7 @@ fn at_random_moments_lose_nothing_and_mark_what_repeats() {
     let wanted = pick(20, 200);
     let case =
         Case::begin("02-kills", &format!("`kill -9` of the router at {wanted} random moments under load")).unwrap();
-    let seed = std::env::var("FAIRLEAD_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into());
-    super::say(&format!("FAIRLEAD_SEED={seed}"));
-    let mut dice = Dice::new(seed);
+    let mut dice = super::dice();
     let mut stage = Stage::started(Kind::ApacheKafka).unwrap();
     let (mut kills, mut pods, mut removed) = (0, Vec::<Pod>::new(), 0);
     let mut next = Instant::now();

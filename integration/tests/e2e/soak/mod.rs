@@ -13,13 +13,14 @@ mod files;
 mod kills;
 mod kubelet_rotation;
 mod long_line;
+mod metadata_churn;
+mod metadata_outage;
 mod outage;
 mod pods;
 mod small_message_limit;
 mod teams;
 mod topic_deleted;
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use fairlead_integration::audit::{Report, audit};
@@ -27,10 +28,13 @@ use fairlead_integration::broker::Kind;
 use fairlead_integration::component::Component;
 use fairlead_integration::consume::{Line, read_lines, record_count};
 use fairlead_integration::generator::Identity;
+use fairlead_integration::generator::dice::Dice;
 use fairlead_integration::soak::{Case, Figures, Witness, figures, judge, pick};
 use fairlead_integration::stage::Stage;
 use fairlead_integration::wait::wait_for;
 use fairlead_integration::workload::Script;
+
+use crate::say;
 
 const STANDS_STILL: Duration = Duration::from_millis(400);
 /// The 99th percentile of a namespace's delays that another one's trouble may not push it over, on a machine that is busy:
@@ -44,9 +48,12 @@ fn usable() -> bool {
     Kind::ApacheKafka.usable() && conmon
 }
 
-/// Past libtest's capture: the figures of a run that passes.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+/// Chance that `FAIRLEAD_SEED` repeats.
+fn dice() -> Dice {
+    let seed = std::env::var("FAIRLEAD_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into());
+    say(&format!("FAIRLEAD_SEED={seed}"));
+    Dice::new(seed)
 }
 
 /// How long the last lines may take to arrive on a machine that is busy.
@@ -68,6 +75,26 @@ fn prove(case: Case, stage: &Stage, namespace: &str, written: &[(&Identity, &Scr
     }
     finished.unwrap();
     (counted, report)
+}
+
+/// As [`prove`], for several namespaces.
+fn prove_namespaces(case: Case, stage: &Stage, namespaces: &[(&str, Vec<(&Identity, &Script)>)]) -> Figures {
+    let (mut sum, mut faults) = (Figures::default(), Vec::new());
+    for (namespace, written) in namespaces {
+        let lines = arrived(stage, namespace, |lines| figures(lines, written).unexplained == 0);
+        let counted = figures(&lines, written);
+        if counted.unexplained > 0 {
+            faults.extend(audit(&lines).faults);
+            faults.extend(written.iter().flat_map(|(identity, script)| script.faults(&lines, identity)).take(20));
+        }
+        sum = sum.and(&counted);
+    }
+    let finished = case.finish(sum.clone(), &stage.router);
+    if finished.is_err() {
+        say(&format!("{faults:#?}"));
+    }
+    finished.unwrap();
+    sum
 }
 
 /// As [`prove`], for containers of whose files every byte is known, in several namespaces; gives the figures of each.

@@ -28,6 +28,11 @@ impl Pod {
     /// Starts a pod that prints a script of that name.
     pub fn start(stage: &Stage, namespace: &str, script: Script) -> Pod {
         let identity = Identity::new(namespace, &script.name, "app");
+        Pod::start_as(stage, identity, script)
+    }
+
+    /// Starts a pod that has an identity already.
+    pub fn start_as(stage: &Stage, identity: Identity, script: Script) -> Pod {
         let program = binary("numbered-lines").unwrap();
         let conmon = Conmon::start(stage.pods(), &identity, 0, &program, &script.arguments()).unwrap();
         Pod { identity, script, conmon, rotations: 0, next_rotation: Instant::now() + ROTATE_EVERY, ended: None }
