@@ -20,6 +20,8 @@ pub enum Component {
     KubeletRotation,
     /// etcd and kube-apiserver, built by Go.
     KubeApiServer,
+    /// Definitions of custom resources, from Go's modules.
+    CustomResources,
     /// Helm, built by Go.
     Helm,
     /// Prometheus and promtool.
@@ -32,12 +34,13 @@ pub enum Component {
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 9] = [
+    pub const ALL: [Component; 10] = [
         Component::ApacheKafka,
         Component::Conmon,
         Component::Chromium,
         Component::KubeletRotation,
         Component::KubeApiServer,
+        Component::CustomResources,
         Component::Helm,
         Component::Prometheus,
         Component::DockerCompose,
@@ -56,6 +59,7 @@ impl Component {
             Component::Conmon => not_on_path("conmon", "conmon").or_else(|| not_on_path("gzip", "gzip")),
             Component::KubeletRotation => Program::KubeletRotation.missing(),
             Component::KubeApiServer => Program::Etcd.missing().or_else(|| Program::ApiServer.missing()),
+            Component::CustomResources => crate::custom_resources::missing(),
             Component::Helm => crate::helm::missing(),
             Component::Prometheus => {
                 not_on_path("prometheus", "prometheus").or_else(|| not_on_path("promtool", "prometheus"))
@@ -68,7 +72,7 @@ impl Component {
     /// What brings it to a machine that lacks it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Component::KubeletRotation | Component::KubeApiServer | Component::Helm => {
+            Component::KubeletRotation | Component::KubeApiServer | Component::CustomResources | Component::Helm => {
                 "install Go; Debian's may be too old"
             }
             Component::Mounts => "run as root",
@@ -85,6 +89,7 @@ impl Component {
             Component::ApacheKafka => crate::kafka::prepare(),
             Component::KubeletRotation => Program::KubeletRotation.path().map(drop),
             Component::KubeApiServer => Program::Etcd.path().and_then(|_| Program::ApiServer.path()).map(drop),
+            Component::CustomResources => crate::custom_resources::prepare(),
             Component::Helm => crate::helm::prepare(),
             Component::Chromium
             | Component::Conmon
@@ -115,6 +120,7 @@ impl fmt::Display for Component {
             Component::Chromium => "Chromium",
             Component::KubeletRotation => "the kubelet's rotation",
             Component::KubeApiServer => "kube-apiserver",
+            Component::CustomResources => "definitions of custom resources",
             Component::Helm => "Helm",
             Component::Prometheus => "Prometheus",
             Component::DockerCompose => "docker-compose",

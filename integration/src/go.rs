@@ -1,7 +1,7 @@
 //! Go, which builds tools once into the cache.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -44,6 +44,16 @@ pub(crate) fn built(program: &Path, build: impl FnOnce(&Path) -> Result<()>) -> 
     let making = program.with_extension("making");
     build(&making)?;
     std::fs::rename(&making, program).context("put the program into the cache")
+}
+
+/// The folder of a module's files, for example `sigs.k8s.io/gateway-api@v1.3.0`; downloads it if Go's own cache does not have it.
+pub(crate) fn module(path_and_version: &str) -> Result<PathBuf> {
+    let mut command = command();
+    command.args(["mod", "download", "-json", path_and_version]).current_dir(std::env::temp_dir());
+    let output = command.env("GOFLAGS", "-mod=mod").output().context("run go mod download")?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).context("what Go says of a module")?;
+    let folder = said["Dir"].as_str().with_context(|| format!("{path_and_version}: {}", said["Error"]))?;
+    Ok(PathBuf::from(folder))
 }
 
 /// The minor version in `go1.26.8`; all Go there is has the major version 1.

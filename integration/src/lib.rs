@@ -28,6 +28,7 @@ pub mod steady;
 pub mod workload;
 
 pub mod containers;
+pub mod custom_resources;
 pub mod helm;
 
 pub mod browser;

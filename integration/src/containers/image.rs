@@ -64,14 +64,22 @@ pub struct Image {
 }
 
 impl Workshop {
-    /// A workshop for the repository's Dockerfile.
+    /// A workshop for the repository's Dockerfile, whose programs are those that are built already.
     ///
     /// # Errors
     /// When the Dockerfile cannot be read or nothing can be mounted.
     pub fn new() -> Result<Workshop> {
+        Workshop::with(false)
+    }
+
+    /// The same, perhaps with cargo building the programs from nothing.
+    ///
+    /// # Errors
+    /// As [`Workshop::new`].
+    pub fn with(cargo: bool) -> Result<Workshop> {
         let text = std::fs::read_to_string(folders::repository().join(DOCKERFILE)).context(DOCKERFILE)?;
         let (stages, folder) = (parse(&text).context(DOCKERFILE)?, folders::scratch("workshop")?);
-        for (name, text) in [("apt-get", APT_GET), ("cargo", CARGO)] {
+        for (name, text) in [("apt-get", APT_GET), ("cargo", CARGO)].into_iter().take(if cargo { 1 } else { 2 }) {
             let path = folder.path().join("stand-ins").join(name);
             std::fs::create_dir_all(path.parent().context("a folder")?).context("make a folder")?;
             std::fs::write(&path, text).context("write a stand-in")?;

@@ -85,12 +85,19 @@ fn without_privilege(service: &Service) {
     assert!(config.get("privileged").is_none() && config.get("network_mode").is_none(), "{name}");
 }
 
-#[test]
-fn images_build_by_their_own_steps_and_hold_what_their_programs_need() {
+mod soak {
+    /// In its long form with cargo's own cold build, a quarter of an hour on two cores.
+    #[test]
+    fn images_build_by_their_own_steps_and_hold_what_their_programs_need() {
+        super::images_build(fairlead_integration::soak::long());
+    }
+}
+
+fn images_build(with_cargo: bool) {
     if !Component::Mounts.usable() {
         return;
     }
-    let workshop = Workshop::new().unwrap();
+    let workshop = Workshop::with(with_cargo).unwrap();
     for (target, program, user) in [
         ("router", "fairlead-router", "0:0"),
         ("gateway", "fairlead-gateway", "65532:65532"),

@@ -59,6 +59,26 @@ fn a_fault_in_the_values_is_named_by_the_program() {
     }
 }
 
+#[test]
+fn a_token_is_minted_as_the_documentation_says() {
+    if !Component::Helm.usable() {
+        return;
+    }
+    let rendered = Rendered { set: "default", objects: fairlead_integration::helm::objects(&[]).unwrap() };
+    let admin = Mounted::new(&rendered, "gateway");
+    let documented = std::fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let line = documented.lines().find(|line| line.contains(" token mint ")).unwrap();
+    let words = line.split(" token mint ").nth(1).unwrap().trim_end_matches(')').split(' ').skip(2);
+    let mut command = admin.command(&["token", "mint"], &text(&rendered, "gateway"));
+    command.args(words);
+    let variable = "FAIRLEAD_GATEWAY__AUTH__LOCAL__PRIVATE_KEY_FILE";
+    assert!(documented.contains(&format!("-e {variable}=/etc/fairlead/files/keys/local.key")));
+    command.env(variable, admin.folder.path().join("files/keys/local.key"));
+    let output = command.output().unwrap();
+    let token = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && token.matches('.').count() == 2, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A pod's folders and variables, with the paths in the file led into a scratch folder.
 struct Mounted {
     folder: tempfile::TempDir,
@@ -95,12 +115,17 @@ impl Mounted {
     }
 
     fn check(&self, text: &str) -> Output {
+        self.command(&["check"], text).output().unwrap()
+    }
+
+    /// A command of the program on this file, as in its pod.
+    fn command(&self, words: &[&str], text: &str) -> Command {
         let place = |name: &str| self.folder.path().join(name).display().to_string();
         let here = text.replace("/etc/fairlead/files", &place("files")).replace(&self.writable, &place("node"));
         let path = self.folder.path().join(format!("{}.yaml", self.program));
         std::fs::write(&path, here).unwrap();
         let mut command = Command::new(binary(&format!("fairlead-{}", self.program)).unwrap());
-        command.arg("check").arg("--config").arg(&path);
+        command.args(words).arg("--config").arg(&path);
         for variable in &self.variables {
             command.env(variable, "node-1");
         }
@@ -110,7 +135,7 @@ impl Mounted {
             std::fs::write(&file, KUBECONFIG).unwrap();
             command.env("FAIRLEAD_ROUTER__KUBERNETES__KUBECONFIG_FILE", file);
         }
-        command.output().unwrap()
+        command
     }
 }
 

@@ -9,6 +9,7 @@ mod configuration;
 mod manifests;
 mod metrics;
 mod pods;
+mod size;
 mod values;
 
 use std::path::PathBuf;
