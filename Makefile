@@ -26,8 +26,8 @@ soak: build ## the long forms of the fault scenarios and of the model test; make
 	rm -rf target/soak/long
 	FAIRLEAD_SOAK=1 PROPTEST_CASES=5000 $(TEST) -- soak:: whatever_happens; tested=$$?; target/release/soak-table && exit $$tested
 
-bench: build ## the benchmarks, each as a ratio to a named baseline
-	$(CARGO) bench --profile release --locked --workspace --bench router_vs_librdkafka --bench docker_vs_cri
+bench: build ## the benchmarks: ratios to named baselines, and what an audit costs
+	$(CARGO) bench --profile release --locked --workspace --bench router_vs_librdkafka --bench docker_vs_cri --bench audit
 
 manifests: build ## writes deploy/manifests as the chart renders them
 	@target/release/render-manifests

@@ -86,6 +86,8 @@ impl Reader {
             .set("allow.auto.create.topics", "false")
             .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
+            // By default a second passes before a queue that was full is filled again.
+            .set("fetch.queue.backoff.ms", "10")
             .set("enable.metrics.push", "false");
         config.set_log_level(RDKafkaLogLevel::Emerg);
         config
