@@ -1,7 +1,13 @@
 //! Judges what Kafka has by what was written.
 
-use super::{super::*, world::World};
+use super::{
+    super::*,
+    world::{Line, World},
+};
 use crate::produce::fake::Sent;
+
+/// What Kafka may refuse: the first fragment, or the whole, of each tenth line.
+pub const REFUSED: &str = "3 0>";
 
 /// A record's place in a run: source, number, offset in the joined line.
 type Number = (String, u64, u64);
@@ -28,7 +34,8 @@ struct Topic {
 
 /// Checks everything.
 /// With `ended`, all pods are gone, and each source must have been told to be at its end.
-pub fn judge(world: &World, arrived: &[Sent], ended: bool) -> Result<(), TestCaseError> {
+/// With `refused`, Kafka took no record with [`REFUSED`] in it.
+pub fn judge(world: &World, arrived: &[Sent], ended: bool, refused: bool) -> Result<(), TestCaseError> {
     let mut topic = Topic::default();
     for sent in arrived {
         topic.take(world, sent)?;
@@ -45,7 +52,10 @@ pub fn judge(world: &World, arrived: &[Sent], ended: bool) -> Result<(), TestCas
     }
     for (content, line) in &world.lines {
         prop_assert!(
-            line.excuse.is_some() || found.contains_key(content.as_str()) || topic.seen.contains(content),
+            line.excuse.is_some()
+                || found.contains_key(content.as_str())
+                || topic.seen.contains(content)
+                || refused && is_refused(line),
             "{content:?} of {} is lost",
             line.instance
         );
@@ -62,6 +72,12 @@ impl Topic {
         let identity = (&kubernetes.namespace_name, &kubernetes.pod_name, &kubernetes.container_name);
         let key = format!("{}/{}/{}", identity.0, identity.1, identity.2);
         prop_assert_eq!(&*sent.key, key.as_bytes());
+        if sent.topic.ends_with(".dlq") {
+            // Of a line in chunks the last one that was sent stands for all of them.
+            let is_guilty = record.log.contains(REFUSED) || record.fairlead.chunk.is_some();
+            prop_assert!(is_guilty, "{:?} of {source} is innocent", record.log);
+            return Ok(());
+        }
         prop_assert_eq!(sent.topic.split_once('.').map(|(_, name)| name), Some(&*kubernetes.namespace_name));
         prop_assert!(source.starts_with(&format!("{}/{}/", kubernetes.pod_id, kubernetes.container_name)), "{source}");
         if let Some(labels) = &kubernetes.labels {
@@ -212,6 +228,11 @@ impl Topic {
             if world.forgotten.contains(source) || is_in(&world.broken, source) || is_in(&world.blurred, source) {
                 continue;
             }
+            // Its lines that were refused are counted by their notices.
+            let is_refused = |notice: &Notice<'_>| notice.reason == Some(LossReason::InvalidRecord);
+            if self.notices.iter().any(|notice| notice.source == source && is_refused(notice)) {
+                continue;
+            }
             let of_source = || self.notices.iter().filter(|notice| notice.source == source);
             let last = of_source().rfind(|notice| notice.kind == NoticeKind::EndOfStream);
             let told = last.map(|notice| (notice.seq, notice.lines, notice.bytes));
@@ -248,6 +269,11 @@ fn ends_run(notice: &Notice<'_>) -> bool {
 fn is_in(instances: &BTreeSet<String>, source: &str) -> bool {
     let end = source.match_indices('/').nth(2).map_or(source.len(), |(at, _)| at);
     instances.contains(&source[..end])
+}
+
+/// Whether its first fragment is refused: then all that was joined with it.
+fn is_refused(line: &Line) -> bool {
+    line.number % 10 == 3
 }
 
 /// The whole contents in a text.

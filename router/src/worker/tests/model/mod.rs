@@ -18,12 +18,15 @@ use world::World;
 /// How many plays there are unless `PROPTEST_CASES` says so.
 const PLAYS: u64 = 60;
 const ACTS_MAX: usize = 60;
+const DEAD_LETTER: &str = "{topic}.dlq";
 
 /// Who writes the files, and how they are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runtime {
     /// CRI files in the kubelet's folder, linked.
     Cri,
+    /// The same, and Kafka refuses some lines for what they are, with all that is in their batch.
+    Refused,
     /// Docker's files behind the kubelet's links, linked.
     Docker,
     /// The same, held by descriptors alone.
@@ -152,6 +155,7 @@ impl Play {
             Act::OtherTopics(others) => {
                 let template = if others { "others.{namespace}" } else { "logs.{namespace}" };
                 self.node.settings.topics = TopicMap::new(template, &[]).unwrap();
+                self.node.settings.topics.set_dead_letter(DEAD_LETTER).unwrap();
             }
             _ => {}
         }
@@ -163,6 +167,11 @@ impl Play {
         self.world.unmarked |= positions && (link || self.runtime == Runtime::DockerUnlinked);
         self.lost = (false, false);
         self.node.start();
+        if self.runtime == Runtime::Refused {
+            let topics = ["logs.payments", "logs.shop", "others.payments", "others.shop"];
+            let refused = topics.map(|topic| (topic.to_owned(), judge::REFUSED.to_owned()));
+            self.node.sink.borrow_mut().poison.extend(refused);
+        }
     }
 
     fn descriptors_go(&mut self) {
@@ -253,12 +262,14 @@ impl Play {
 
 fn play(acts: &[Act], remove: bool, strict: bool, runtime: Runtime) -> Result<(), TestCaseError> {
     FAIL_LINKS.set((runtime == Runtime::DockerUnlinked).then_some(rustix::io::Errno::XDEV));
-    let mut node = if runtime == Runtime::Cri { Node::new() } else { Node::with_docker() };
+    let is_cri = matches!(runtime, Runtime::Cri | Runtime::Refused);
+    let mut node = if is_cri { Node::new() } else { Node::with_docker() };
+    node.settings.topics.set_dead_letter(DEAD_LETTER).unwrap();
     node.settings.metadata_wait = Duration::from_secs(3_600);
     let docker = node.settings.docker_containers_dir.as_ref().map(|docker| docker.path().to_owned());
     let world = World::new(&node.settings.pods_dir, docker);
     let mut play = Play { node, world, cuts: Vec::new(), killed: false, lost: (false, false), strict, runtime };
-    play.node.start();
+    play.start();
     acts.iter().for_each(|act| play.act(act));
     play.world.rest();
     if play.node.worker.is_none() {
@@ -276,7 +287,7 @@ fn play(acts: &[Act], remove: bool, strict: bool, runtime: Runtime) -> Result<()
         prop_assert_eq!(left, 0, "instances are remembered for nothing");
     }
     play.node.stop();
-    judge::judge(&play.world, &play.node.arrived, remove).map_err(|error| {
+    judge::judge(&play.world, &play.node.arrived, remove, runtime == Runtime::Refused).map_err(|error| {
         let shown: Vec<_> = play.node.arrived.iter().map(|sent| shown(&sent.value)).collect();
         TestCaseError::fail(format!("{error}\nwhat Kafka has:\n{}", shown.concat()))
     })
@@ -339,6 +350,11 @@ fn whatever_happens_to_dockers_files_no_line_is_lost_and_no_number_is_given_twic
 #[test]
 fn whatever_happens_to_what_descriptors_hold_no_number_is_given_twice() {
     play_many(Runtime::DockerUnlinked, PLAYS / 2);
+}
+
+#[test]
+fn whatever_kafka_refuses_costs_no_other_line() {
+    play_many(Runtime::Refused, PLAYS);
 }
 
 fn play_many(runtime: Runtime, plays: u64) {
