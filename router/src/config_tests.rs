@@ -243,10 +243,10 @@ fn a_kubeconfig_that_cannot_be_used_is_a_fault_that_shows_no_secret() {
     check(with(server, "tokenFile: well"), None);
     check(with(server, ""), None);
     check(with(server, "exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-program}"), None);
-    check(with(server, "tokenFile: nowhere"), Some("names FOLDER/nowhere: No such file or directory"));
+    check(with(server, "tokenFile: nowhere"), Some("FOLDER/nowhere: No such file or directory"));
     check(
         with(server, "tokenFile: newline"),
-        Some("names FOLDER/newline, which holds no token alone: a newline at its end"),
+        Some("FOLDER/newline holds more than a token, or none: a newline at its end"),
     );
     check(with("", "token: s3cr3t"), Some("cluster url is missing"));
     check(with("server: 'not an address'", ""), Some("failed to parse cluster url"));

@@ -47,15 +47,19 @@ impl Access {
     pub fn check(&self) -> Result<(), String> {
         let config = self.open()?;
         if let Some(file) = config.auth_info.token_file.as_deref().filter(|_| config.auth_info.token.is_none()) {
-            let token = fs::read_to_string(file).map_err(|error| format!("names {file}: {}", os_words(&error)))?;
+            let token = fs::read_to_string(file).map_err(|error| format!("{file}: {}", os_words(&error)))?;
             if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
                 return Err(format!(
-                    "names {file}, which holds no token alone: a newline at its end is one character too many"
+                    "{file} holds more than a token, or none: a newline at its end is one character too many"
                 ));
             }
         }
         if config.auth_info.exec.is_none() && config.auth_info.auth_provider.is_none() {
-            config.rustls_client_config().map_err(|error| error.to_string())?;
+            let tls = config.rustls_client_config().map_err(|error| error.to_string());
+            tls.map_err(|problem| match self {
+                Access::ServiceAccount => format!("{ACCOUNT}/ca.crt: {problem}"),
+                Access::Kubeconfig(_) => problem,
+            })?;
             config.auth_layer().map_err(|error| error.to_string())?;
         }
         Ok(())
