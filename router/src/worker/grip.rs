@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use fairlead_service_kit::telemetry::field;
 use tracing::{info, warn};
 
-use super::Worker;
+use super::{Worker, reach::LOOKS_MAX};
 use crate::{
     checkpoint::{InstanceKey, InstanceState},
     hold::descriptor_state,
@@ -76,6 +76,18 @@ impl Worker {
     ) -> BTreeSet<u32> {
         let mut links = links.clone();
         let Some(state) = state.filter(|state| !state.descriptors.is_empty()) else { return links };
+        for _ in 0..LOOKS_MAX {
+            // Where Docker renamed a file under the look, it is looked for again under its new name.
+            if self.hold_named(key, state, &mut links) {
+                break;
+            }
+        }
+        links
+    }
+
+    /// Holds those of the files whose names are found. Returns whether every name that was found still led to its file.
+    fn hold_named(&mut self, key: &InstanceKey, state: &InstanceState, links: &mut BTreeSet<u32>) -> bool {
+        let mut stood_still = true;
         let (id, named) = self.names_of(key);
         let folder = self.folder(key);
         let guarded = |link| {
@@ -99,6 +111,7 @@ impl Worker {
                     let found = self.held.file(key, known.link).and_then(|file| descriptor_state(known.link, &file));
                     if !found.is_ok_and(|found| found == *known) {
                         self.let_go_of(key, known.link);
+                        stood_still = false;
                         continue;
                     }
                     links.insert(known.link);
@@ -106,11 +119,12 @@ impl Worker {
                         self.not_linked(&folder.join(&entry.name), &error);
                     }
                 }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => stood_still = false,
                 Err(error) => {
                     warn!(source = %key, { field::ERROR } = %error, "cannot hold a log file again");
                 }
             }
         }
-        links
+        stood_still
     }
 }

@@ -58,6 +58,8 @@ pub struct Instance {
     pub docker: Option<DockerId>,
     /// Whether its files had no lasting names when they were last looked at: then none is placed.
     pub is_moving: bool,
+    /// Since when.
+    pub moving_since: Option<Instant>,
     /// The number of its next link.
     pub next_link: u32,
     /// What is held.
@@ -107,6 +109,7 @@ impl Instance {
             topic,
             docker: None,
             is_moving: false,
+            moving_since: None,
             next_link: 0,
             links: BTreeMap::new(),
             unplaced: Vec::new(),

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use fairlead_service_kit::telemetry::field;
@@ -13,11 +14,13 @@ use super::Worker;
 use crate::{
     checkpoint::InstanceKey,
     discover::{ContainerDir, DockerDir, DockerId, LogEntry, LogLink, list_logs_and_links},
-    hold::Taken,
+    hold::{Taken, rotations},
 };
 
 /// How often the files of a container are listed again while Docker renames them.
-const LOOKS_MAX: usize = 5;
+pub(super) const LOOKS_MAX: usize = 5;
+/// How long a number may be missing among the names of a container's files before it is taken to be missing for good: in the midst of a rotation one is.
+const SHIFT_MAX: Duration = Duration::from_secs(1);
 /// More links of a container that are not followed are not remembered.
 const UNFOLLOWED_MAX: usize = 16;
 
@@ -126,10 +129,14 @@ impl Worker {
             self.hold_entries(&key, &entries, Some(id), was_watched, touched);
             let stands_still = docker.list(id, restart).is_ok_and(|now| are_same(&entries, &now));
             let Some(instance) = self.instances.get_mut(&key) else { return };
-            instance.is_moving = !stands_still;
-            if stands_still {
+            let waited = instance.moving_since.is_some_and(|since| since.elapsed() >= SHIFT_MAX);
+            let may_place = stands_still && (waited || instance.unplaced.is_empty() || have_all_numbers(&entries));
+            instance.is_moving = !may_place;
+            if may_place {
+                instance.moving_since = None;
                 return;
             }
+            instance.moving_since.get_or_insert_with(Instant::now);
             if look == LOOKS_MAX {
                 self.watcher.folders.push(dir.pod_folder.clone());
             }
@@ -191,6 +198,13 @@ impl Worker {
             None => (None, entries),
         }
     }
+}
+
+/// Whether no number is missing. The live file's may be: it is made last, when all others have their new names.
+fn have_all_numbers(entries: &[LogEntry]) -> bool {
+    let numbers: BTreeSet<u32> = entries.iter().filter_map(|entry| rotations(&entry.name)).collect();
+    let ends = numbers.first().zip(numbers.last());
+    ends.is_none_or(|(first, last)| *first <= 1 && numbers.len() as u64 == u64::from(last - first) + 1)
 }
 
 /// Whether these are the same files under the same names.

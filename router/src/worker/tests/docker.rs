@@ -205,6 +205,35 @@ fn names_that_move_under_the_look_mislead_nobody() {
 }
 
 #[test]
+fn names_that_move_while_a_router_starts_mislead_nobody() {
+    FAIL_LINKS.set(Some(Errno::XDEV));
+    let mut node = Node::with_docker();
+    let mut container = node.container(0);
+    container.write(1);
+    node.start();
+    node.settle();
+    let writing = std::thread::spawn(move || {
+        for _ in 0..80 {
+            container.write(1).rotate();
+            // A pace at which names stand still between two rotations.
+            std::thread::sleep(Duration::from_millis(4));
+        }
+        container.lines
+    });
+    while !writing.is_finished() {
+        node.kill(0);
+        node.start();
+        node.rounds(1);
+    }
+    let lines = writing.join().unwrap();
+    let stored = node.finish_all();
+    let numbers: BTreeSet<_> = rows(&stored).into_iter().map(|(source, seq, log, _)| (source, seq, log)).collect();
+    let expected: BTreeSet<_> = (0..lines).map(|line| (0, line as u64, format!("line {line}"))).collect();
+    assert_eq!(numbers, expected, "one run: {:?}", notices(&stored));
+    FAIL_LINKS.set(None);
+}
+
+#[test]
 fn what_was_rotated_while_the_router_was_away_is_known_by_its_file_and_counted_by_its_name() {
     for clean in [true, false] {
         for rotations in 0..4 {

@@ -211,6 +211,7 @@ impl Node {
                 || !worker.again.is_empty()
                 || !worker.dirty.is_empty()
                 || !worker.flying.is_empty()
+                || worker.instances.values().any(|instance| instance.is_moving)
                 || !worker.fair.is_quiet();
             quiet = if busy { 0 } else { quiet + 1 };
             worker.watcher.wait(None, wait);
