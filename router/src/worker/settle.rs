@@ -10,7 +10,7 @@ use fairlead_contract::{namespace::Namespace, record::LossReason, topic::TopicNa
 use fairlead_service_kit::telemetry::field;
 use tracing::{debug, error, info, warn};
 
-use super::{Hold, IDLE_WAIT, Worker, place::Reason, recover::late_epoch};
+use super::{Hold, IDLE_WAIT, Instance, Worker, place::Reason, recover::late_epoch};
 use crate::{
     checkpoint::InstanceKey,
     hold::{Writers, writers},
@@ -49,6 +49,8 @@ impl Worker {
 
     fn settle_instance(&mut self, key: &InstanceKey) {
         let freed = self.free.len();
+        // Asked before: what waits for the last of the notices that must be alone is to go on when that has arrived.
+        let waited = self.instances.get(key).is_some_and(Instance::is_careful);
         let mut bytes = self.settle_owed(key) + self.settle_guilty(key);
         let Some(instance) = self.instances.get_mut(key) else {
             self.flying.remove(key);
@@ -115,7 +117,7 @@ impl Worker {
             left_out_before = left_out_before.less(left_out);
             instance.counters.delivered([Count::default(), count], left_out);
         }
-        let waits = instance.owes_unsent() || instance.is_careful();
+        let waits = waited || instance.owes_unsent() || instance.is_careful();
         let settled_any = self.free.len() > freed;
         if !instance.is_flying() {
             self.flying.remove(key);
@@ -309,7 +311,7 @@ impl Worker {
                 Err(error) => self.complain("release", |left_out| warn!(source = %key, link, { field::ERROR } = %error, left_out, "cannot look at held file")),
             }
         }
-        if self.instances.get(key).is_some_and(super::Instance::is_over) {
+        if self.instances.get(key).is_some_and(Instance::is_over) {
             if let Some(gone) = self.instances.remove(key) {
                 self.unwatch_docker(key, gone.docker.as_ref());
                 self.lanes.set_careful(&gone.topic, key, false);

@@ -352,6 +352,33 @@ fn whatever_happens_to_what_descriptors_hold_no_number_is_given_twice() {
     play_many(Runtime::DockerUnlinked, PLAYS / 2);
 }
 
+/// What once failed where Kafka refuses lines.
+#[test]
+fn plays_of_refusals_that_were_found() {
+    use Act::*;
+    let write = |spot, lines| Write { spot, lines, fragments: false, stderr: false };
+    let fragments = |lines| Write { spot: 0, lines, fragments: true, stderr: false };
+    let plays: [(&str, Vec<Act>); 2] = [
+        ("pieces of a refused line are among the dead letters", vec![write(0, 1), Stop, OtherLimits(24), fragments(3)]),
+        (
+            "a notice beside a refused line is sent alone, and its container waits for it",
+            vec![
+                write(0, 4),
+                Rounds(1),
+                Kill { arrived: 0 },
+                write(1, 1),
+                Start,
+                Kill { arrived: 0 },
+                DeletePod { spot: 0, keep: false },
+                TearPositions(1),
+            ],
+        ),
+    ];
+    for (what, acts) in plays {
+        play(&acts, false, true, Runtime::Refused).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
 #[test]
 fn whatever_kafka_refuses_costs_no_other_line() {
     play_many(Runtime::Refused, PLAYS);
