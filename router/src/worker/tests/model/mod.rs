@@ -344,12 +344,12 @@ fn whatever_happens_no_line_is_lost_and_no_number_is_given_twice() {
 
 #[test]
 fn whatever_happens_to_dockers_files_no_line_is_lost_and_no_number_is_given_twice() {
-    play_many(Runtime::Docker, PLAYS / 2);
+    play_many(Runtime::Docker, PLAYS / 6);
 }
 
 #[test]
 fn whatever_happens_to_what_descriptors_hold_no_number_is_given_twice() {
-    play_many(Runtime::DockerUnlinked, PLAYS / 2);
+    play_many(Runtime::DockerUnlinked, PLAYS / 6);
 }
 
 /// What once failed where Kafka refuses lines.
